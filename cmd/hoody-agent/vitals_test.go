@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/hoodynetwork/hoody-agent/internal/agent"
+	"github.com/hoodynetwork/hoody-agent/internal/config"
+	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
+	"github.com/hoodynetwork/hoody-agent/internal/health"
+	"github.com/hoodynetwork/hoody-agent/internal/lineage"
+	"github.com/hoodynetwork/hoody-agent/internal/metrics"
+	"github.com/hoodynetwork/hoody-agent/internal/pki"
+	"github.com/hoodynetwork/hoody-agent/internal/store"
+)
+
+// sick is a host of which a test says what is wrong.
+type sick struct {
+	agent.Pool
+	agent.Runtime
+	space               agent.Space
+	poolErr, runtimeErr error
+	stale, alive        bool
+	server              store.Server
+}
+
+func (s *sick) Space(context.Context) (agent.Space, error)    { return s.space, s.poolErr }
+func (s *sick) Check(context.Context) error                   { return s.runtimeErr }
+func (s *sick) Stale() (time.Time, bool)                      { return time.Now(), s.stale }
+func (s *sick) Alive(string) (alive bool, lastSeen time.Time) { return s.alive, time.Now() }
+func (s *sick) Server(string) (*store.Server, bool)           { return &s.server, true }
+
+func TestVitals(t *testing.T) {
+	ca, err := pki.NewCA("test", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const id = "64c1aa00b2d34e5f60718001"
+	certificate := func(age, life time.Duration) *pki.Credentials {
+		credentials, err := ca.Credentials(pki.Request{ServerID: id, NotBefore: time.Now().Add(-age), Lifetime: life})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return credentials
+	}
+	etcd := func(condition store.Condition, err error) func(context.Context) (store.Condition, error) {
+		return func(context.Context) (store.Condition, error) { return condition, err }
+	}
+	const day = 24 * time.Hour
+	for _, test := range []struct {
+		name   string
+		change func(v *vitals, s *sick, pool *poolState)
+		want   []health.Code
+		ready  bool
+	}{
+		{"well", func(*vitals, *sick, *poolState) {}, nil, true},
+		{"store away", func(_ *vitals, s *sick, _ *poolState) { s.stale = true }, []health.Code{health.StoreUnreachable}, false},
+		{"store away long enough for the lease", func(_ *vitals, s *sick, _ *poolState) { s.stale, s.alive = true, false }, []health.Code{health.StoreUnreachable}, false},
+		{"lease lost", func(_ *vitals, s *sick, _ *poolState) { s.alive = false }, []health.Code{health.LeaseLost}, false},
+		{"not registered yet", func(v *vitals, s *sick, _ *poolState) { v.lease, s.alive = false, false }, nil, true},
+		{"draining", func(_ *vitals, s *sick, _ *poolState) { s.server.Draining = true }, []health.Code{health.Draining}, true},
+		{"records not trusted", func(v *vitals, _ *sick, _ *poolState) {
+			v.degraded = func() *agent.Finding { return &agent.Finding{Text: "other store"} }
+		}, []health.Code{health.StoreUntrusted}, true},
+		{"Incus away", func(_ *vitals, s *sick, _ *poolState) { s.runtimeErr = errdefs.ErrUnavailable }, []health.Code{health.IncusUnreachable}, false},
+		{"pool away", func(_ *vitals, s *sick, _ *poolState) { s.poolErr = errors.New("suspended") }, []health.Code{health.PoolUnreachable}, false},
+		{"things out of order", func(v *vitals, _ *sick, _ *poolState) {
+			v.findings = func() []agent.Finding { return make([]agent.Finding, 5) }
+		}, []health.Code{health.OutOfOrder}, true},
+		{"pool degraded", func(_ *vitals, _ *sick, p *poolState) { p.health = "DEGRADED" }, []health.Code{health.PoolNotOnline}, true},
+		{"dataset nearly full", func(_ *vitals, s *sick, _ *poolState) { s.space.Free = 149 }, []health.Code{health.PoolNearlyFull}, true},
+		{"pool nearly full", func(_ *vitals, _ *sick, p *poolState) { p.used = 0.86 }, []health.Code{health.PoolNearlyFull}, true},
+		{"collection failed", func(v *vitals, _ *sick, _ *poolState) { v.collected(agent.Report{}, errdefs.ErrUnavailable) }, []health.Code{health.GCFailing}, true},
+		{"collection works again", func(v *vitals, _ *sick, _ *poolState) {
+			v.collected(agent.Report{}, errdefs.ErrUnavailable)
+			v.collected(agent.Report{Objects: []lineage.Object{{Name: "hoody/generations/x@y", Verdict: lineage.Removed}}}, nil)
+		}, nil, true},
+		{"dry run failed", func(v *vitals, _ *sick, _ *poolState) {
+			v.collected(agent.Report{DryRun: true}, errdefs.ErrUnavailable)
+		}, nil, true},
+		{"certificate ends", func(v *vitals, _ *sick, _ *poolState) { v.credentials = certificate(77*day, 90*day) }, []health.Code{health.CertificateExpiring}, true},
+		{"certificate ended", func(v *vitals, _ *sick, _ *poolState) { v.credentials = certificate(91*day, 90*day) }, []health.Code{health.CertificateExpiring}, true},
+		{"etcd nearly full", func(v *vitals, _ *sick, _ *poolState) { v.condition = etcd(store.Condition{Size: 80, Quota: 100}, nil) }, []health.Code{health.StoreDegraded}, true},
+		{"etcd of unknown quota", func(v *vitals, _ *sick, _ *poolState) { v.condition = etcd(store.Condition{Size: 80}, nil) }, nil, true},
+		{"etcd's alarm", func(v *vitals, _ *sick, _ *poolState) {
+			v.condition = etcd(store.Condition{Size: 1, Quota: 100, Alarms: []string{store.AlarmNoSpace}}, nil)
+		}, []health.Code{health.StoreDegraded}, true},
+		{"etcd does not tell", func(v *vitals, _ *sick, _ *poolState) { v.condition = etcd(store.Condition{}, errdefs.ErrUnavailable) }, nil, true},
+		{"short-lived certificate", func(v *vitals, _ *sick, _ *poolState) { v.credentials = certificate(day, 7*day) }, nil, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := &sick{space: agent.Space{Size: 1000, Free: 500}, alive: true}
+			state := poolState{root: "tank/incus", health: "ONLINE", used: 0.5, fragmentation: 3}
+			v := &vitals{
+				d: daemon{cfg: config.Default(), serverID: id, metrics: metrics.New(metrics.Build{})}, mirror: s, lease: true, credentials: certificate(0, 90*day),
+				condition: etcd(store.Condition{Size: 79, Quota: 100}, nil),
+				degraded:  func() *agent.Finding { return nil },
+				findings:  func() []agent.Finding { return nil },
+				host:      host{pool: s, runtime: s, poolState: func(context.Context) (poolState, error) { return state, nil }},
+			}
+			test.change(v, s, &state)
+			found := make(map[health.Code]health.Problem)
+			for _, check := range v.checks() {
+				states := check.Look(t.Context())
+				for code, problem := range states {
+					if !slices.Contains(check.Codes, code) {
+						t.Errorf("%s is not among what the check answers for, it would stay for ever", code)
+					}
+					if problem.Text == "" || test.want == nil {
+						t.Errorf("%s: %+v", code, problem)
+					}
+				}
+				maps.Copy(found, states)
+			}
+			if got := slices.Sorted(maps.Keys(found)); !cmp.Equal(got, test.want) {
+				t.Errorf("%v, want %v", got, test.want)
+			}
+			for code, problem := range found {
+				if problem.Blocks == test.ready {
+					t.Errorf("%s blocks %t", code, problem.Blocks)
+				}
+			}
+		})
+	}
+}
+
+// Replacing the authority touches every host, so its end is told earlier than that of a certificate it signed.
+func TestTheAuthoritysEndIsToldEarly(t *testing.T) {
+	ca, err := pki.NewCA("test", 400*24*time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	credentials, err := ca.Credentials(pki.Request{ServerID: "64c1aa00b2d34e5f60718001"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := (&vitals{credentials: credentials, d: daemon{cfg: config.Default()}}).certificates()
+	if len(found) != 2 || found["peer"].lead != renewBefore || found["authority"].lead != renewAuthorityBefore || !found["authority"].end.After(found["peer"].end) {
+		t.Errorf("%+v", found)
+	}
+}

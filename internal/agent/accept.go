@@ -1,0 +1,275 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"go.uber.org/zap"
+
+	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
+	"github.com/hoodynetwork/hoody-agent/internal/identity"
+	"github.com/hoodynetwork/hoody-agent/internal/store"
+)
+
+// accept runs the transaction that takes a caller's request on. Who was banned a moment ago is refused.
+func (a *Agent) accept(ctx context.Context, caller Caller, change func(*store.Tx) error) error {
+	revision, err := a.store.Update(ctx, a.accepting(caller, change))
+	return a.written(revision, err)
+}
+
+// acceptOnce is accept for a request that may be sent again. change fills in the receipt; for a repetition it is not
+// called, the receipt is the first one's, and caller.repeats.
+func (a *Agent) acceptOnce(ctx context.Context, caller Caller, receipt *store.Receipt, change func(*store.Tx) error) error {
+	if caller.Once == nil {
+		return a.accept(ctx, caller, change)
+	}
+	request := store.Request{UserID: caller.UserID, Scope: caller.Once.Scope, Key: caller.Once.Key, Digest: caller.Once.Digest}
+	accepted := a.accepting(caller, change)
+	known, repeated, revision, err := a.store.UpdateOnce(ctx, request, func(tx *store.Tx) (store.Receipt, error) {
+		err := accepted(tx)
+		receipt.At = a.now()
+		return *receipt, err
+	})
+	*receipt, caller.Once.Repeated = known, repeated
+	return a.written(revision, err)
+}
+
+// repeats tells, once the request is accepted, whether it had been before.
+func (c Caller) repeats() bool { return c.Once != nil && c.Once.Repeated }
+
+// receiptOf is the receipt of a request that a job was made for.
+func receiptOf(job store.Job) store.Receipt {
+	return store.Receipt{ProjectID: job.ProjectID, ContainerID: job.ContainerID, ServerID: job.ServerID, JobID: job.ID}
+}
+
+func (a *Agent) accepting(caller Caller, change func(*store.Tx) error) func(*store.Tx) error {
+	return a.told(caller.UserID, func(tx *store.Tx) error {
+		if err := admitted(tx, caller); err != nil {
+			return err
+		}
+		return change(tx)
+	})
+}
+
+// update runs a transaction that nobody in particular asked for.
+func (a *Agent) update(ctx context.Context, change func(*store.Tx) error) error {
+	revision, err := a.store.Update(ctx, a.told("", change))
+	return a.written(revision, err)
+}
+
+// written makes of a transaction's outcome what its caller has to know. When it is none, this agent's reads show what was written.
+func (a *Agent) written(revision int64, err error) error {
+	if err != nil && revision > 0 {
+		// Written; only the mirror is behind. Who asked must hear of it: a private key is told only once.
+		a.log.Warn("the mirror is behind what was written", zap.Int64("revision", revision), zap.Error(err))
+		return nil
+	}
+	if errors.Is(err, store.ErrFull) { // nobody's quota but the operator's, and it passes
+		return errdefs.New(errdefs.ErrUnavailable, "", "Nothing can be changed at the moment").WithCause(err)
+	}
+	return err
+}
+
+// visibleContainer reads a container and its project inside a transaction and checks the caller's level, so that a grant
+// revoked a moment ago is revoked.
+func visibleContainer(tx *store.Tx, caller Caller, id string, need store.PermissionLevel, missing *errdefs.Error) (store.Container, store.Project, error) {
+	container, err := tx.Container(id)
+	if errors.Is(err, errdefs.ErrNotFound) {
+		return store.Container{}, store.Project{}, missing
+	}
+	if err != nil {
+		return store.Container{}, store.Project{}, err
+	}
+	if !caller.sees(container.RealmIDs) {
+		return store.Container{}, store.Project{}, missing
+	}
+	project, err := tx.Project(container.ProjectID)
+	if errors.Is(err, errdefs.ErrNotFound) {
+		return store.Container{}, store.Project{}, missing
+	}
+	if err != nil {
+		return store.Container{}, store.Project{}, err
+	}
+	return container, project, allow(caller, project, need, missing)
+}
+
+// newJob prepares a job on a container for its server.
+func (a *Agent) newJob(kind store.JobKind, container store.Container, caller Caller) store.Job {
+	now := a.now()
+	return store.Job{
+		ID: newJobID(now), Kind: kind, ServerID: container.ServerID, ContainerID: container.ID, ProjectID: container.ProjectID,
+		UserID: caller.UserID, RequestID: caller.RequestID, State: store.JobQueued, PriorStatus: container.Status, CreatedAt: now, UpdatedAt: now,
+	}
+}
+
+// hold makes the job the container's one operation.
+func hold(tx *store.Tx, container *store.Container, job store.Job) error {
+	if container.JobID != "" {
+		return operationInProgress()
+	}
+	container.JobID = job.ID
+	if err := tx.PutContainer(*container); err != nil {
+		return err
+	}
+	return tx.PutJob(job)
+}
+
+// refusedAs gives a refusal for want of a server the code that the contract has for it on a route.
+func refusedAs(err error, code string) error {
+	var refused *errdefs.Error
+	if errors.As(err, &refused) && refused.Class == errdefs.ErrUnavailable && refused.Code == "" {
+		refused.Code = code
+	}
+	return err
+}
+
+// checkServer makes sure that a server exists, lives and has room for another job and, if asked, another container.
+func (a *Agent) checkServer(tx *store.Tx, id string, newContainer bool) (store.Server, error) {
+	server, err := tx.Server(id)
+	if errors.Is(err, errdefs.ErrNotFound) {
+		return store.Server{}, resourceNotFound("Server")
+	}
+	if err != nil {
+		return store.Server{}, err
+	}
+	mirror := a.store.Mirror()
+	if alive, _ := mirror.Alive(id); !alive {
+		return store.Server{}, errdefs.New(errdefs.ErrUnavailable, "", "Server %s is not available", server.Name)
+	}
+	if len(mirror.OpenJobs(id)) >= a.options.MaxOpenJobs {
+		return store.Server{}, errdefs.New(errdefs.ErrUnavailable, "", "Server %s has too many operations in progress", server.Name)
+	}
+	if newContainer {
+		if err := refuseDraining(server); err != nil {
+			return store.Server{}, err
+		}
+	}
+	// Counted in the mirror: creates that arrive together may pass the limit by a few, which a capacity bears and a
+	// counter that every create of a server writes would not.
+	if newContainer {
+		return server, a.checkRoom(server, len(mirror.ContainersOnServer(id)))
+	}
+	return server, nil
+}
+
+// checkOverfull refuses work on a server that has more containers than its limit. One that is just full goes on.
+func (a *Agent) checkOverfull(tx *store.Tx, id string) error {
+	server, err := tx.Server(id)
+	if err != nil {
+		return err
+	}
+	return a.checkRoom(server, len(a.store.Mirror().ContainersOnServer(id))-1)
+}
+
+// checkRoom refuses another container beside those that are there.
+func (a *Agent) checkRoom(server store.Server, used int) error {
+	if server.MaxContainers == 0 || used < server.MaxContainers {
+		return nil
+	}
+	return errdefs.New(errdefs.ErrInvalid, "SERVER_CONTAINER_LIMIT", "The server has no room for another container").
+		WithData(map[string]any{"field": "server_container_limit", "server_id": server.ID, "current_count": used, "limit": server.MaxContainers})
+}
+
+// enrol puts a new container into its project: name and key unique, limit kept. It fills in a generated name.
+func enrol(tx *store.Tx, container *store.Container, project store.Project, nameHint func(attempt int) string) error {
+	if project.MaxContainers != nil && project.Containers >= *project.MaxContainers {
+		return errdefs.New(errdefs.ErrInvalid, "PROJECT_CONTAINER_LIMIT", "The project has reached its container limit").
+			WithData(map[string]any{"field": "project_container_limit", "project_id": project.ID, "current_count": project.Containers, "limit": *project.MaxContainers})
+	}
+	if container.Name == "" {
+		for attempt := range 10 {
+			name := nameHint(attempt)
+			if tx.UniqueOwner(store.UniqueContainerName, project.ID, name) == "" {
+				container.Name = name
+				break
+			}
+		}
+	}
+	if err := tx.ClaimUnique(store.UniqueContainerName, project.ID, container.Name, container.ID); err != nil {
+		return taken(err, "CONTAINER_NAME_IN_USE", "Container name already in use in this project")
+	}
+	if container.SSHPublicKey != "" {
+		fingerprint, err := identity.Fingerprint(container.SSHPublicKey)
+		if err != nil {
+			return invalidField("/ssh_public_key", "must be one SSH public key in authorized_keys form")
+		}
+		if err := tx.ClaimUnique(store.UniqueSSHKey, "", fingerprint, container.ID); err != nil {
+			return taken(err, "SSH_PUBLIC_KEY_IN_USE", "SSH public key already in use")
+		}
+	}
+	project.Containers++
+	return tx.PutProject(project)
+}
+
+func taken(err error, code, message string) error {
+	if errors.Is(err, errdefs.ErrAlreadyExists) {
+		return errdefs.New(errdefs.ErrAlreadyExists, code, "%s", message)
+	}
+	return err
+}
+
+func invalidField(path, rule string) error {
+	return errdefs.New(errdefs.ErrInvalid, "VALIDATION_ERROR", "Validation failed").
+		WithData([]map[string]string{{"instancePath": path, "message": rule}})
+}
+
+// keyFor returns the container's public key: the caller's, or a fresh pair whose private half goes to the caller alone.
+func keyFor(given, comment string) (public, private string, err error) {
+	if given != "" {
+		return given, "", nil
+	}
+	return identity.NewUserKey(comment)
+}
+
+// view completes a container with what its API object shows, from the mirror.
+func (a *Agent) view(container store.Container) ContainerView {
+	mirror := a.store.Mirror()
+	container.UpdatedAt = a.updatedAt(&container)
+	view := ContainerView{Container: container}
+	if project, ok := mirror.Project(container.ProjectID); ok {
+		view.Project = *project
+	}
+	if server, ok := mirror.Server(container.ServerID); ok {
+		view.Server = *server
+	}
+	if container.JobID != "" {
+		if job, ok := mirror.Job(container.JobID); ok {
+			view.Job = job
+		}
+	}
+	return view
+}
+
+// await waits for a job to end and returns its failure, if it failed, in the class it failed with.
+func (a *Agent) await(ctx context.Context, job store.Job) (store.Job, error) {
+	ended, err := a.store.WaitJob(ctx, job.ServerID, job.ID)
+	if err != nil {
+		return store.Job{}, fmt.Errorf("wait for job %s of container %s: %w", job.ID, job.ContainerID, err)
+	}
+	if ended.State != store.JobDone && ended.Error != nil {
+		return ended, asError(*ended.Error)
+	}
+	return ended, nil
+}
+
+// awaitReceipt waits for the job that a request was accepted with, be it this time or earlier: then the caller may have
+// lost sight of the container.
+func (a *Agent) awaitReceipt(ctx context.Context, caller Caller, receipt store.Receipt) (store.Job, error) {
+	if caller.repeats() {
+		if _, err := a.readContainer(ctx, caller, receipt.ContainerID); err != nil {
+			return store.Job{}, err
+		}
+	}
+	return a.await(ctx, store.Job{ID: receipt.JobID, ServerID: receipt.ServerID, ContainerID: receipt.ContainerID})
+}
+
+// inheritedKeys are the keys that may be in a copy's files and are not the copy's: the source's and what the source inherited.
+func inheritedKeys(source store.Container) []string {
+	keys := slices.Clone(source.InheritedKeys)
+	if source.SSHPublicKey != "" && !slices.Contains(keys, source.SSHPublicKey) {
+		keys = append(keys, source.SSHPublicKey)
+	}
+	return keys
+}

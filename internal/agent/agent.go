@@ -1,0 +1,211 @@
+// Package agent performs the operations on containers: it accepts a request in one transaction, and works on the jobs
+// of its own server, phase by phase, each phase idempotent and journalled in the job's record before it starts.
+//
+// An operation reads top to bottom in its file: copy.go, sync.go, create.go, delete.go, power.go, snapshot.go,
+// restore.go. What they share is freeze.go (the state that a copy or sync wants), replicate.go (bring missing snapshots into
+// the pool), checkout.go (make a generation from a snapshot and swap it in) and replace.go (the end of a checkout into a
+// container that had a generation).
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
+	"github.com/hoodynetwork/hoody-agent/internal/store"
+)
+
+// Options is what an agent works with. Server.ID, Store, Pool, Runtime and Peers are required.
+type Options struct {
+	Server  store.Server // as registered; sizes are filled in by the agent, MaxSnapshots is 1,000 by default
+	Store   *store.Store
+	Pool    Pool
+	Runtime Runtime
+	Peers   Peers
+	Logger  *zap.Logger
+	Observe Observer
+	Now     func() time.Time // for tests; time.Now by default
+
+	UndoSnapshots    int           // kept of what syncs and restores displace, per container; 3 by default, negative for none
+	UndoExpiry       time.Duration // after which those go; 7 days by default
+	ExpiryInterval   time.Duration // how often is looked for expired snapshots; 1 min by default
+	DiffLimit        int           // changed paths looked at before a container counts as changed; 1,000 by default
+	StopTimeout      time.Duration // for a clean stop before a swap; 30 s by default
+	NoForceStop      bool          // a container that does not stop in time fails the operation instead of being stopped by force
+	OperationTimeout time.Duration // of start, stop and friends without a timeout of their own; 60 s by default
+	MaxOpenJobs      int           // accepted and unfinished jobs per server; 1,000 by default
+	MaxReplications  int           // at the same time; 4 by default
+	SpaceReserve     uint64        // bytes of the pool that transfers leave free; by default a twentieth and at least 1 GiB, at most a tenth
+	ReportInterval   time.Duration // how often the server's sizes are refreshed; 30 s by default
+	InspectInterval  time.Duration // how often instances and datasets are compared with the records; 5 min by default
+	RecordInterval   time.Duration // least time between two writes of the records into the pool; 5 s by default
+	CollectInterval  time.Duration // between two collections of garbage that nobody asked for; 10 min by default, negative for none at all but Collect
+	CollectDelay     time.Duration // from the end of an operation to the collection that follows it; 5 s by default
+	ActivityInterval time.Duration // between looks for changed files; 30 s by default
+	SettingsWait     time.Duration // how long a change of a container waits for its instance to have it; 5 s by default
+	SettingsRetry    time.Duration // before a change that did not reach its instance is tried again; 15 s by default
+}
+
+// Observer learns what the agent does, for metrics. Any of its functions may be nil.
+type Observer struct {
+	Phase func(kind store.JobKind, phase string, took time.Duration, err error)
+	// Finished gets a job that will not run again, and what the generation that it made amounts to, in bytes; 0 for none made.
+	Finished func(job store.Job, size uint64)
+	Received func(stream, wire uint64, compression string)
+	// Resumed tells how it went to complete a stream that was cut off before: nil when it is whole.
+	Resumed func(err error)
+	// Collected gets every collection of garbage that was no dry run, and how it ended.
+	Collected func(report Report, err error)
+}
+
+// Agent serves requests and performs the jobs of one server. Its methods may be called concurrently.
+type Agent struct {
+	options Options
+	id      string // server id
+	store   *store.Store
+	pool    Pool
+	runtime Runtime
+	peers   Peers
+	log     *zap.Logger
+	now     func() time.Time
+
+	freezes   *freezeRounds
+	manifests *manifestCache
+	inFlight  *inFlight
+	underWay  transfersUnderWay
+	transfers chan struct{} // a slot per replication at work
+	instances *turns        // by container: settings that are being applied to its instance
+
+	sampling  sync.Mutex    // held while files are looked at
+	measuring chan struct{} // a slot per instance being measured
+	verifying chan struct{} // a slot per snapshot being read for a comparison
+
+	pins       *pins
+	collecting chan struct{} // held by the collection at work
+	collectDue chan struct{}
+
+	degraded degradation
+	findings findings
+
+	registered chan struct{} // closed by Run
+}
+
+// New prepares an agent; Run starts its work.
+func New(options Options) (*Agent, error) {
+	for name, missing := range map[string]bool{
+		"server id": options.Server.ID == "", "store": options.Store == nil, "pool": options.Pool == nil,
+		"runtime": options.Runtime == nil, "peers": options.Peers == nil,
+	} {
+		if missing {
+			return nil, fmt.Errorf("new agent: no %s: %w", name, errdefs.ErrInvalid)
+		}
+	}
+	setDefault(&options.Server.MaxSnapshots, 1000)
+	setDefault(&options.UndoSnapshots, 3)
+	setDefault(&options.UndoExpiry, 7*24*time.Hour)
+	setDefault(&options.ExpiryInterval, time.Minute)
+	setDefault(&options.DiffLimit, 1000)
+	setDefault(&options.StopTimeout, 30*time.Second)
+	setDefault(&options.OperationTimeout, 60*time.Second)
+	setDefault(&options.MaxOpenJobs, 1000)
+	setDefault(&options.MaxReplications, 4)
+	setDefault(&options.ReportInterval, 30*time.Second)
+	setDefault(&options.RecordInterval, 5*time.Second)
+	setDefault(&options.InspectInterval, 5*time.Minute)
+	setDefault(&options.CollectInterval, 10*time.Minute)
+	setDefault(&options.CollectDelay, 5*time.Second)
+	setDefault(&options.ActivityInterval, 30*time.Second)
+	setDefault(&options.SettingsWait, 5*time.Second)
+	setDefault(&options.SettingsRetry, 15*time.Second)
+	if options.Logger == nil {
+		options.Logger = zap.NewNop()
+	}
+	if options.Now == nil {
+		options.Now = time.Now
+	}
+	return &Agent{
+		options:   options,
+		id:        options.Server.ID,
+		store:     options.Store,
+		pool:      options.Pool,
+		runtime:   options.Runtime,
+		peers:     options.Peers,
+		log:       options.Logger,
+		now:       func() time.Time { return options.Now().UTC() },
+		freezes:   newFreezeRounds(),
+		manifests: newManifestCache(),
+		inFlight:  newInFlight(),
+		transfers: make(chan struct{}, options.MaxReplications),
+
+		pins:       newPins(),
+		collecting: make(chan struct{}, 1),
+		collectDue: make(chan struct{}, 1),
+		instances:  newTurns(),
+		findings:   findings{soon: make(chan struct{}, 1)},
+		measuring:  make(chan struct{}, maxMeasuring),
+		verifying:  make(chan struct{}, maxVerifying),
+		registered: make(chan struct{}),
+	}, nil
+}
+
+func setDefault[T comparable](value *T, fallback T) {
+	var zero T
+	if *value == zero {
+		*value = fallback
+	}
+}
+
+// Registered is closed once Run has registered the server: requests may name it from then on.
+func (a *Agent) Registered() <-chan struct{} { return a.registered }
+
+// Run, called once, registers the server, performs its jobs and keeps its records true until ctx ends; then it leaves every job where
+// its journal says, for the next start to continue. It returns nil after such a hand-over.
+func (a *Agent) Run(ctx context.Context) error {
+	if err := a.prepareLayout(ctx); err != nil {
+		return fmt.Errorf("prepare pool: %w", err)
+	}
+	if err := a.checkStamp(ctx); err != nil {
+		return fmt.Errorf("compare pool and records: %w", err)
+	}
+	a.holdOpenJobs()
+	a.measure(ctx)
+	lease, err := a.store.Register(ctx, a.options.Server)
+	if err != nil {
+		return fmt.Errorf("register server %s: %w", a.id, err)
+	}
+	close(a.registered)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return a.performJobs(ctx) })
+	group.Go(func() error { return a.followRuntime(ctx) })
+	group.Go(func() error { return a.followSettings(ctx) })
+	group.Go(func() error { return a.followActivity(ctx) })
+	group.Go(func() error { return a.reportServer(ctx) })
+	group.Go(func() error { return a.keepRecords(ctx) })
+	group.Go(func() error { return a.reconcile(ctx) })
+	group.Go(func() error { return a.expireSnapshots(ctx) })
+	group.Go(func() error { return a.collectNowAndThen(ctx) })
+	group.Go(func() error { return a.noticeReleases(ctx) })
+	group.Go(func() error {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-lease.Lost():
+			return errdefs.New(errdefs.ErrBusy, "", "another host took over server %s", a.id)
+		}
+	})
+	err = group.Wait()
+	// The lease ends with the work: others see at once that nobody serves this server.
+	if closed := lease.Close(); closed != nil {
+		a.log.Warn("server lease not given back; it runs out by itself", zap.Error(closed))
+	}
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,354 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"go.uber.org/zap"
+
+	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
+	"github.com/hoodynetwork/hoody-agent/internal/identity"
+	"github.com/hoodynetwork/hoody-agent/internal/lineage"
+	"github.com/hoodynetwork/hoody-agent/internal/store"
+)
+
+// The phases of a checkout: make a new generation from a snapshot in this pool, give it what is the container's own, and
+// swap it in. Dataset names and hoody:job alone tell how far a checkout has come, whatever the journal missed:
+//
+//	hoody/incoming/<job>      the new generation, until it is swapped in
+//	containers/<instance>     with hoody:job=<job>: swapped in
+//	hoody/generations/<job>   the generation that it displaced
+
+// clone makes the new generation: O(1), no data moves, nothing is allocated.
+func (r *run) clone(ctx context.Context) error {
+	container, err := r.store.GetContainer(ctx, r.job.ContainerID)
+	if err != nil {
+		return err
+	}
+	if swapped, err := r.swapped(ctx); swapped || err != nil {
+		return err
+	}
+	release, err := r.pins.share(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	inventory, err := r.pool.Inventory(ctx)
+	if err != nil {
+		return err
+	}
+	if _, exists := inventory.Dataset(incomingDataset(r.job.ID)); exists {
+		return nil
+	}
+	base, held := lineage.Locate(ownedBy(inventory, container.OwnerID))[r.job.Freeze.GUID]
+	if !held {
+		return errdefs.New(errdefs.ErrStale, "", "snapshot %s is not in the pool", r.job.Freeze.GUID)
+	}
+	err = r.pool.Clone(ctx, base, incomingDataset(r.job.ID), generationProperties(container, r.job.ID))
+	if errors.Is(err, errdefs.ErrNotFound) {
+		return errdefs.New(errdefs.ErrStale, "", "snapshot %s moved", r.job.Freeze.GUID).WithCause(err) // settled or promoted meanwhile
+	}
+	return err
+}
+
+// prepare gives the new generation the container's identity and takes the marker snapshot, after which everything that
+// differs was written by the container itself. The tree may come from another host: it is checked before it is touched.
+func (r *run) prepare(ctx context.Context) error {
+	container, err := r.store.GetContainer(ctx, r.job.ContainerID)
+	if err != nil {
+		return err
+	}
+	if swapped, err := r.swapped(ctx); swapped || err != nil {
+		return err
+	}
+	incoming := incomingDataset(r.job.ID)
+	spec := identity.Spec{AuthorizedKey: container.SSHPublicKey, RemoveKeys: container.InheritedKeys, Hostname: container.Name}
+	if r.job.Kind != store.JobCopy {
+		if spec.Carried, err = r.keepIdentity(ctx, InstanceDataset(InstanceName(container.ID))); err != nil {
+			return err
+		}
+	}
+	return r.establish(ctx, incoming, spec)
+}
+
+// establish writes an identity into a dataset that nothing runs on and takes the marker of the job's generation.
+func (r *run) establish(ctx context.Context, dataset string, spec identity.Spec) error {
+	current, err := r.pool.Dataset(ctx, dataset)
+	if err != nil {
+		return err
+	}
+	marker := r.job.Generation.Marker.Name
+	made, exists := current.Snapshot(marker)
+	if marker == "" || !exists {
+		if err := r.withTree(ctx, dataset, func(mount Mount) error { return identity.Apply(mount.Root(), spec) }); err != nil {
+			return err
+		}
+		marker = newMarkerName(r.now())
+		if err := r.journal(ctx, func(job *store.Job) {
+			job.Generation = store.Generation{Marker: store.SnapshotRef{Name: marker}, Base: job.Freeze.GUID}
+		}); err != nil {
+			return err
+		}
+		if made, err = r.pool.Snapshot(ctx, dataset, marker); err != nil {
+			return err
+		}
+	}
+	return r.journal(ctx, func(job *store.Job) {
+		job.Generation = store.Generation{Marker: store.SnapshotRef{Name: marker, GUID: made.GUID}, Base: job.Freeze.GUID}
+	})
+}
+
+// keepIdentity reads what the container's new generation has to carry from the current one.
+func (r *run) keepIdentity(ctx context.Context, dataset string) (kept *identity.Kept, err error) {
+	err = r.withTree(ctx, dataset, func(mount Mount) error {
+		kept, err = identity.Keep(mount.Root())
+		return err
+	})
+	return kept, err
+}
+
+// withTree mounts a dataset for as long as use takes.
+func (a *Agent) withTree(ctx context.Context, dataset string, use func(Mount) error) error {
+	return withTree(ctx, a.pool, dataset, use)
+}
+
+func withTree(ctx context.Context, pool Pool, dataset string, use func(Mount) error) error {
+	mount, err := pool.Mount(ctx, dataset)
+	if err != nil {
+		return err
+	}
+	err = use(mount)
+	// Left mounted, the dataset would be the wrong one under the instance's name later: not a step further with it.
+	if unmounted := mount.Unmount(context.WithoutCancel(ctx)); err == nil {
+		err = unmounted
+	}
+	if err != nil {
+		return fmt.Errorf("files of %s: %w", dataset, err)
+	}
+	return nil
+}
+
+// swapped tells whether the job's generation is the container's current one already.
+func (r *run) swapped(ctx context.Context) (bool, error) {
+	current, err := r.pool.Dataset(ctx, InstanceDataset(InstanceName(r.job.ContainerID)))
+	if errors.Is(err, errdefs.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil && current.Properties[propertyJob] == r.job.ID, err
+}
+
+// swap makes the new generation the container's current one. The instance is down from here until start.
+func (r *run) swap(ctx context.Context) error {
+	instance := InstanceName(r.job.ContainerID)
+	current := InstanceDataset(instance)
+	if swapped, err := r.swapped(ctx); swapped || err != nil {
+		return err
+	}
+	worth, err := r.worthKeeping(ctx, current) // as long as the container runs: a list of changes takes its time
+	if err != nil {
+		return err
+	}
+	if r.job.StoppedAt == nil {
+		before, err := r.runtime.Instance(ctx, instance)
+		if err != nil {
+			return err
+		}
+		if err := r.journal(ctx, func(job *store.Job) { job.StoppedAt, job.PriorIDMap = ptr(r.now()), before.IDMap }); err != nil {
+			return err
+		}
+	}
+	// Whatever happens between here and the job's end, only the job starts this instance.
+	if err := r.runtime.Configure(ctx, instance, map[string]string{configAutostart: "false", configIDMap: r.job.IDMap}); err != nil {
+		return err
+	}
+	if err := r.halt(ctx, instance); err != nil {
+		return err
+	}
+	if err := r.keepUndo(ctx, current, worth); err != nil {
+		return err
+	}
+	if err := r.displace(ctx, current, displacedDataset(r.job.ID)); err != nil {
+		return err
+	}
+	if err := r.adopt(ctx, instance); err != nil {
+		return err
+	}
+	return r.pool.Rename(ctx, incomingDataset(r.job.ID), current)
+}
+
+// adopt makes the runtime's own snapshots of the displaced generation the container's. Left with the runtime, they would
+// stand for a dataset that is somewhere else: restoring one would report success and do nothing (tried on Incus 6.0.4).
+// With the dataset aside, deleting the runtime's record leaves the snapshot itself alone.
+func (r *run) adopt(ctx context.Context, name string) error {
+	instance, err := r.runtime.Instance(ctx, name)
+	if err != nil || len(instance.Snapshots) == 0 {
+		return err
+	}
+	displaced, err := r.pool.Dataset(ctx, displacedDataset(r.job.ID))
+	if err != nil {
+		return err
+	}
+	var adopted []store.Snapshot
+	for _, short := range instance.Snapshots {
+		if snapshot, ok := displaced.Snapshot(RuntimeSnapshotPrefix + short); ok {
+			adopted = append(adopted, store.Snapshot{
+				Name: short, GUID: snapshot.GUID, IDMap: r.job.PriorIDMap, Size: snapshot.Referenced, CreatedAt: snapshot.Creation.UTC(),
+			})
+		}
+	}
+	if err := r.journal(ctx, func(job *store.Job) {
+		for _, snapshot := range adopted {
+			if !slices.ContainsFunc(job.Adopted, func(s store.Snapshot) bool { return s.GUID == snapshot.GUID }) {
+				job.Adopted = append(job.Adopted, snapshot)
+			}
+		}
+	}); err != nil {
+		return err
+	}
+	for _, short := range instance.Snapshots {
+		if err := r.runtime.DeleteSnapshot(ctx, name, short); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// listAdopted adds what a checkout adopted to the container's history, under names that are free there.
+func listAdopted(tx *store.Tx, job store.Job, container *store.Container) error {
+	if len(job.Adopted) == 0 {
+		return nil
+	}
+	history, err := tx.History(container.ID)
+	if err != nil && !errors.Is(err, errdefs.ErrNotFound) {
+		return err
+	}
+	history.ContainerID = container.ID
+	history.Snapshots = slices.Clone(history.Snapshots)
+	for _, snapshot := range job.Adopted {
+		snapshot.Name = snapshotName(history, &snapshot.Name, snapshot.CreatedAt)
+		history.Snapshots = append(history.Snapshots, snapshot)
+	}
+	slices.SortStableFunc(history.Snapshots, func(x, y store.Snapshot) int { return x.CreatedAt.Compare(y.CreatedAt) })
+	container.SnapshotCount = countUserSnapshots(history)
+	return tx.PutHistory(history)
+}
+
+// halt stops the instance, at first by asking it.
+func (r *run) halt(ctx context.Context, instance string) error {
+	err := r.runtime.Stop(ctx, instance, r.options.StopTimeout)
+	if errors.Is(err, errdefs.ErrBusy) && !r.options.NoForceStop {
+		r.log.Info("the container does not stop by itself; stops it by force", zap.Error(err))
+		err = r.runtime.ForceStop(ctx, instance)
+	}
+	return err
+}
+
+// end stops an instance that is to go, or whose generation is: by force if need be, whatever is configured for those that stay.
+func (r *run) end(ctx context.Context, instance string) error {
+	err := r.halt(ctx, instance)
+	if errors.Is(err, errdefs.ErrBusy) {
+		err = r.runtime.ForceStop(ctx, instance)
+	}
+	return err
+}
+
+// displace moves the current generation aside. Mounted still, it is moved back: somebody uses it. An earlier attempt may
+// have moved it and died before it looked.
+func (r *run) displace(ctx context.Context, current, aside string) error {
+	if err := r.pool.Rename(ctx, current, aside); err != nil && !errors.Is(err, errdefs.ErrNotFound) {
+		return err
+	}
+	mounted, err := r.pool.Mounted(ctx, aside)
+	if errors.Is(err, errdefs.ErrNotFound) {
+		return nil // there was nothing to move
+	}
+	if err != nil || mounted {
+		if back := r.pool.Rename(ctx, aside, current); back != nil {
+			return errors.Join(err, back)
+		}
+	}
+	if mounted {
+		return errdefs.New(errdefs.ErrBusy, "", "dataset %s is still mounted", current)
+	}
+	return err
+}
+
+// swapBack undoes swap: the displaced generation is current again, the new one gone.
+func (r *run) swapBack(ctx context.Context) error {
+	current := InstanceDataset(InstanceName(r.job.ContainerID))
+	swapped, err := r.swapped(ctx)
+	if err != nil {
+		return err
+	}
+	aside := displacedDataset(r.job.ID)
+	if _, err := r.pool.Dataset(ctx, aside); swapped && r.job.Kind != store.JobCopy && errors.Is(err, errdefs.ErrNotFound) {
+		// Without the old generation the new one is all there is; it stays.
+		return errdefs.New(errdefs.ErrInternal, "", "the displaced generation %s is gone", aside)
+	}
+	if swapped {
+		if err := r.end(ctx, InstanceName(r.job.ContainerID)); err != nil {
+			return err
+		}
+		if err := r.pool.Rename(ctx, current, incomingDataset(r.job.ID)); err != nil {
+			return err
+		}
+	}
+	if err := r.pool.Rename(ctx, aside, current); err != nil && !errors.Is(err, errdefs.ErrNotFound) && !errors.Is(err, errdefs.ErrAlreadyExists) {
+		return err
+	}
+	return r.dropIncoming(ctx)
+}
+
+// dropIncoming destroys the generation that the job made and nobody will use.
+func (r *run) dropIncoming(ctx context.Context) error {
+	incoming, err := r.pool.Dataset(ctx, incomingDataset(r.job.ID))
+	if errors.Is(err, errdefs.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if incoming.Properties[propertyJob] != r.job.ID {
+		return nil // not ours to destroy
+	}
+	if err := r.pool.Destroy(ctx, incoming.Name); err != nil && !errors.Is(err, errdefs.ErrNotFound) {
+		return err
+	}
+	return nil
+}
+
+// start sets the properties that belong to the container on its new generation and boots it if it is to run.
+func (r *run) start(ctx context.Context, toRun bool) error {
+	name := InstanceName(r.job.ContainerID)
+	instance, err := r.runtime.Instance(ctx, name)
+	if err != nil {
+		return err
+	}
+	if len(instance.RootLimits) > 0 {
+		if err := r.pool.SetProperties(ctx, InstanceDataset(name), instance.RootLimits); err != nil {
+			return err
+		}
+	}
+	if toRun {
+		if err := r.runtime.Start(ctx, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// downMillis is how long the container was down for the swap, until now.
+func (r *run) downMillis() int64 {
+	if r.job.StoppedAt == nil {
+		return 0
+	}
+	return r.now().Sub(*r.job.StoppedAt).Milliseconds()
+}
+
+// Configuration keys of the runtime that a checkout sets.
+const (
+	configAutostart = "boot.autostart"
+	configIDMap     = "volatile.last_state.idmap"
+)

@@ -1,0 +1,314 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
+	"github.com/hoodynetwork/hoody-agent/internal/lineage"
+	"github.com/hoodynetwork/hoody-agent/internal/store"
+)
+
+// Garbage collection is the only thing that destroys data. What goes and what stays is lineage.Collect's to say; here it
+// is carried out. Nothing is journalled: whatever is left undone the next collection finds again.
+
+// Report is what a collection of garbage found and did.
+type Report struct {
+	StartedAt  time.Time        `json:"started_at"`
+	Took       time.Duration    `json:"took"`
+	DryRun     bool             `json:"dry_run"`
+	ReadOnly   string           `json:"read_only,omitempty"` // why nothing may be destroyed for now, whatever was asked
+	Objects    []lineage.Object `json:"objects"`             // what is in the pool, and what becomes of it; names as before the collection
+	Removed    int              `json:"removed"`             // datasets, snapshots and bookmarks destroyed
+	Freed      uint64           `json:"freed"`               // bytes free in the pool after, less those before; others write meanwhile
+	Tombstones int              `json:"tombstones"`          // records of deletions that are done with
+}
+
+const (
+	// collectAtOnce bounds how much is done between two looks at the records, and so how long nothing can be pinned meanwhile.
+	collectAtOnce = 16
+	// collectPatience bounds the wait for those who pin something; while it lasts nobody else can.
+	collectPatience = 5 * time.Second
+)
+
+// Collect collects garbage: what nobody refers to is destroyed, and the report says of every object why it stays or that it
+// goes. A dry run only reports, and so does one while the records are not trusted. One collection runs at a time; a second
+// waits for the first. Without records that are certain it is an error, and nothing is done.
+func (a *Agent) Collect(ctx context.Context, dryRun bool) (Report, error) {
+	select {
+	case a.collecting <- struct{}{}:
+		defer func() { <-a.collecting }()
+	case <-ctx.Done():
+		return Report{}, ctx.Err()
+	}
+	c := &collection{Agent: a, refused: make(map[string]string), report: Report{StartedAt: a.now(), DryRun: dryRun}}
+	began := time.Now()
+	err := c.run(ctx)
+	c.report.Took = time.Since(began)
+	if !dryRun && ctx.Err() == nil && a.options.Observe.Collected != nil {
+		a.options.Observe.Collected(c.report, err)
+	}
+	if err != nil {
+		return c.report, fmt.Errorf("collect garbage: %w", err)
+	}
+	return c.report, nil
+}
+
+// collection is one run of the collector.
+type collection struct {
+	*Agent
+	report  Report
+	refused map[string]string // objects that could not be worked on, and why: left alone for this time
+}
+
+func (c *collection) run(ctx context.Context) error {
+	before, err := c.pool.Space(ctx)
+	if err != nil {
+		return err
+	}
+	for more := true; more; {
+		if more, err = c.round(ctx); err != nil {
+			return err
+		}
+	}
+	if c.report.DryRun || c.report.ReadOnly != "" {
+		return nil
+	}
+	after, err := c.pool.Space(ctx)
+	if err != nil {
+		return err
+	}
+	c.report.Freed = max(after.Free, before.Free) - before.Free
+	return c.conclude(ctx)
+}
+
+// round looks at pool and records and carries out some of what follows from them; more tells that there is more to do.
+func (c *collection) round(ctx context.Context) (more bool, err error) {
+	// The pool before the records: what is made later is not in it, and what moves later is not found.
+	inventory, err := c.pool.Inventory(ctx)
+	if err != nil {
+		return false, err
+	}
+	release, err := c.exclude(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer release()
+	if err := c.trusted(ctx); errors.Is(err, errdefs.ErrFailedPrecondition) {
+		c.report.ReadOnly = err.Error()
+	} else if err != nil {
+		return false, err
+	}
+	records, err := c.store.References(ctx)
+	if err != nil {
+		return false, err
+	}
+	plan := lineage.Collect(inventory, references(c.id, inventory, records, c.pins.kept()))
+	if c.report.Objects == nil {
+		c.report.Objects = plan.Objects
+	}
+	if c.report.DryRun || c.report.ReadOnly != "" {
+		return false, nil
+	}
+	done := 0
+	for _, action := range plan.Actions {
+		if done == collectAtOnce {
+			return true, nil
+		}
+		if c.refused[action.Object] != "" {
+			continue
+		}
+		err := c.carryOut(ctx, action)
+		log := c.log.With(zap.String("action", string(action.Kind)), zap.String("object", action.Object), zap.Stringer("guid", action.GUID))
+		switch {
+		case err == nil:
+			log.Info("collected")
+			done++
+		case leftForLater(err):
+			log.Info("not collected for now", zap.Error(err))
+			c.refused[action.Object] = err.Error()
+		default:
+			return false, fmt.Errorf("%s %s: %w", action.Kind, action.Object, err)
+		}
+	}
+	return false, nil
+}
+
+// exclude keeps everybody from pinning anything, unless somebody takes too long over it.
+func (c *collection) exclude(ctx context.Context) (release func(), err error) {
+	bounded, cancel := context.WithTimeout(ctx, collectPatience)
+	defer cancel()
+	release, err = c.pins.exclude(bounded)
+	if err != nil && ctx.Err() == nil {
+		return nil, errdefs.New(errdefs.ErrBusy, "", "operations are looking at the pool; collect later").WithCause(err)
+	}
+	return release, err
+}
+
+// leftForLater: it is in use, it moved, or there is no room for the step now.
+func leftForLater(err error) bool {
+	return errors.Is(err, errdefs.ErrBusy) || errors.Is(err, errdefs.ErrNotFound) || errors.Is(err, errdefs.ErrAlreadyExists) ||
+		errors.Is(err, errdefs.ErrExhausted) || errors.Is(err, errdefs.ErrFailedPrecondition)
+}
+
+// carryOut does one step, after a last look where a name alone does not say that it is still the same thing.
+func (c *collection) carryOut(ctx context.Context, action lineage.Action) error {
+	switch action.Kind {
+	case lineage.DestroySnapshot:
+		if err := c.checkSame(ctx, action); err != nil {
+			return err
+		}
+		return c.pool.DestroySnapshot(ctx, action.Object)
+	case lineage.DestroyBookmark:
+		return c.pool.DestroySnapshot(ctx, action.Object)
+	case lineage.MakeBookmark:
+		return c.pool.Bookmark(ctx, action.Object, action.Name)
+	case lineage.RenameSnapshot:
+		return c.pool.RenameSnapshot(ctx, action.Object, action.Name)
+	case lineage.Promote:
+		return c.pool.Promote(ctx, action.Object)
+	case lineage.AbortReceive:
+		return c.pool.AbortReceive(ctx, action.Object)
+	case lineage.DestroyDataset:
+		err := c.destroyEmpty(ctx, action.Object)
+		if errors.Is(err, errdefs.ErrNotFound) {
+			return nil // a partly received one goes with what was received
+		}
+		return err
+	default:
+		return errdefs.New(errdefs.ErrInternal, "", "unknown action %s", action.Kind)
+	}
+}
+
+// checkSame makes sure that a snapshot whose name is not unique is the one that was meant.
+func (c *collection) checkSame(ctx context.Context, action lineage.Action) error {
+	dataset, short, _ := lineage.SplitSnapshot(action.Object)
+	if agentMade(short) {
+		return nil
+	}
+	current, err := c.pool.Dataset(ctx, dataset)
+	if err != nil {
+		return err
+	}
+	if snapshot, ok := current.Snapshot(short); !ok || snapshot.GUID != action.GUID {
+		return errdefs.New(errdefs.ErrBusy, "", "%s is another snapshot now", action.Object)
+	}
+	return nil
+}
+
+// destroyEmpty destroys a dataset of the agent's that holds no snapshot. Pool.Destroy would take snapshots along, and
+// somebody may have made one by hand.
+func (c *collection) destroyEmpty(ctx context.Context, name string) error {
+	dataset, err := c.pool.Dataset(ctx, name)
+	if err != nil {
+		return err
+	}
+	role := dataset.Properties[propertyRole]
+	if len(dataset.Snapshots) > 0 || role != roleGeneration && role != roleReplica && role != roleImage {
+		return errdefs.New(errdefs.ErrBusy, "", "%s is not empty any more", name)
+	}
+	return c.pool.Destroy(ctx, name)
+}
+
+// conclude looks what is gone, for the report, and removes the tombstones that are done with.
+func (c *collection) conclude(ctx context.Context) error {
+	// Tombstones, lists, pool, here: what a tombstone names and a later list has is listed by somebody else than who deleted it, and
+	// what the pool does not hold then is gone.
+	tombstones, err := c.store.Tombstones(ctx)
+	if err != nil {
+		return err
+	}
+	records, err := c.store.References(ctx)
+	if err != nil {
+		return err
+	}
+	inventory, err := c.pool.Inventory(ctx)
+	if err != nil {
+		return err
+	}
+	left := make(map[string]bool)          // datasets by name
+	held := make(map[lineage.GUID]bool)    // snapshots
+	versions := make(map[heldVersion]bool) // snapshots and bookmarks under the names they had
+	for _, dataset := range inventory.Datasets {
+		left[dataset.Name] = true
+		for _, snapshot := range dataset.Snapshots {
+			held[snapshot.GUID] = true
+			versions[heldVersion{snapshot.GUID, "@" + snapshot.Name}] = true
+		}
+		for _, bookmark := range dataset.Bookmarks {
+			versions[heldVersion{bookmark.GUID, "#" + bookmark.Name}] = true
+		}
+	}
+	for i := range c.report.Objects {
+		object := &c.report.Objects[i]
+		if object.Verdict != lineage.Removable {
+			continue
+		}
+		at := strings.IndexAny(object.Name, "@#")
+		if at < 0 && !left[object.Name] || at >= 0 && !versions[heldVersion{object.GUID, object.Name[at:]}] {
+			object.Verdict = lineage.Removed
+			c.report.Removed++
+			continue
+		}
+		why := c.refused[object.Name]
+		if why == "" {
+			why = "what stands on it could not go yet"
+		}
+		object.Verdict, object.Reasons = lineage.Later, []string{why}
+	}
+	records.Tombstones = tombstones
+	return c.layToRest(ctx, records, held)
+}
+
+type heldVersion struct {
+	guid lineage.GUID
+	name string // with its separator
+}
+
+// layToRest removes from the tombstones of this server what is gone from the pool, and what a container lists: deleting
+// that one leaves a tombstone of its own.
+func (c *collection) layToRest(ctx context.Context, records store.References, held map[lineage.GUID]bool) error {
+	here := make(map[string]bool)
+	for _, container := range records.Containers {
+		here[container.ID] = container.ServerID == c.id
+	}
+	listed := make(map[lineage.GUID]bool)
+	for _, history := range records.Histories {
+		for _, snapshot := range history.Snapshots {
+			listed[snapshot.GUID] = listed[snapshot.GUID] || here[history.ContainerID]
+		}
+	}
+	over := func(guid lineage.GUID) bool { return !held[guid] || listed[guid] }
+	for _, tombstone := range records.Tombstones {
+		if tombstone.ServerID != c.id || len(tombstone.Snapshots) > 0 && !slices.ContainsFunc(tombstone.Snapshots, over) {
+			continue
+		}
+		if _, err := c.store.Update(ctx, func(tx *store.Tx) error {
+			now, err := tx.Tombstone(tombstone.ContainerID)
+			if errors.Is(err, errdefs.ErrNotFound) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			// What was added since is not known to be gone.
+			now.Snapshots = slices.DeleteFunc(now.Snapshots, func(guid lineage.GUID) bool {
+				return slices.Contains(tombstone.Snapshots, guid) && over(guid)
+			})
+			if len(now.Snapshots) == 0 {
+				return tx.DeleteTombstone(now.ContainerID)
+			}
+			return tx.PutTombstone(now)
+		}); err != nil {
+			return err
+		}
+		c.report.Tombstones++
+	}
+	return nil
+}

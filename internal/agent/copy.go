@@ -1,0 +1,337 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
+	"github.com/hoodynetwork/hoody-agent/internal/store"
+)
+
+// Copy accepts a copy: one transaction makes the container, its claims and the job. The work follows on the target's server.
+func (a *Agent) Copy(ctx context.Context, caller Caller, sourceID string, request CopyRequest) (CopyResult, error) {
+	now := a.now()
+	id := newID(now)
+	public, private, err := keyFor(request.SSHPublicKey, "hoody-"+id)
+	if err != nil {
+		return CopyResult{}, err
+	}
+	var container store.Container
+	var job store.Job
+	var receipt store.Receipt
+	err = a.acceptOnce(ctx, caller, &receipt, func(tx *store.Tx) error {
+		source, sourceProject, err := visibleContainer(tx, caller, sourceID, store.PermissionRead, sourceNotFound())
+		if err != nil {
+			return err
+		}
+		project, err := tx.Project(request.TargetProjectID)
+		if errors.Is(err, errdefs.ErrNotFound) {
+			return resourceNotFound("Target project")
+		}
+		if err != nil {
+			return err
+		}
+		if err := allow(caller, project, store.PermissionEdit, resourceNotFound("Target project")); err != nil {
+			return err
+		}
+		if !caller.sees(project.RealmIDs) {
+			return errdefs.New(errdefs.ErrPermissionDenied, "INSUFFICIENT_PERMISSIONS", "Containers cannot be copied to another realm")
+		}
+		if project.UserID != sourceProject.UserID {
+			return errdefs.New(errdefs.ErrPermissionDenied, "INSUFFICIENT_PERMISSIONS", "Containers can be copied only between projects of the same owner")
+		}
+		if !settled(source.Status) {
+			return stateConflict("Container cannot be copied while it is %s", source.Status)
+		}
+		if _, err := a.checkServer(tx, source.ServerID, false); err != nil {
+			return err
+		}
+		serverID := request.TargetServerID
+		if serverID == "" {
+			serverID = source.ServerID
+		}
+		if _, err := a.checkServer(tx, serverID, true); err != nil {
+			return err
+		}
+		container = copyRecord(source, request, store.Container{
+			ID: id, ProjectID: project.ID, ServerID: serverID, OwnerID: project.UserID, Name: request.Name,
+			SSHPublicKey: public, RealmIDs: project.RealmIDs, CreatedAt: now, UpdatedAt: now,
+		})
+		if err := enrol(tx, &container, project, copyName(source.Name)); err != nil {
+			return err
+		}
+		job = a.newJob(store.JobCopy, container, caller)
+		job.SourceID, job.SourceServerID = source.ID, source.ServerID
+		if request.SourceSnapshot != "" {
+			snapshot, err := namedSnapshot(tx, source.ID, request.SourceSnapshot)
+			if err != nil {
+				return err
+			}
+			job.SourceSnapshot = snapshot.GUID
+		}
+		source.PendingFreezes = append(slices.Clone(source.PendingFreezes), job.ID)
+		if err := tx.PutContainer(source); err != nil {
+			return err
+		}
+		receipt = receiptOf(job)
+		return hold(tx, &container, job)
+	})
+	if err != nil {
+		return CopyResult{}, err
+	}
+	if caller.repeats() {
+		view, err := a.Container(ctx, caller, receipt.ContainerID)
+		return CopyResult{View: view, JobID: receipt.JobID}, err
+	}
+	return CopyResult{View: a.view(container), PrivateKey: private, JobID: job.ID}, nil
+}
+
+// settled tells whether a container is in a state that can be copied or worked on.
+func settled(status store.Status) bool {
+	return status == store.StatusRunning || status == store.StatusStopped || status == store.StatusPaused
+}
+
+// copyRecord fills in what a copy takes over from its source.
+func copyRecord(source store.Container, request CopyRequest, own store.Container) store.Container {
+	own.Color = randomColor()
+	own.Image = source.Image
+	own.AI, own.HoodyKit, own.DevKit, own.Autostart, own.Ramdisk = source.AI, source.HoodyKit, source.DevKit, source.Autostart, source.Ramdisk
+	own.Env = source.Env
+	own.Config = source.Config
+	own.InheritedKeys = inheritedKeys(source)
+	own.Comment = source.Comment
+	own.SourceContainerID = source.ID
+	own.CopyFirewallRules, own.CopyNetworkRules = request.CopyFirewallRules, request.CopyNetworkRules
+	own.Status = store.StatusCopying
+	return own
+}
+
+// copyName proposes names for a copy that came without one, within the contract's 100 characters.
+func copyName(source string) func(attempt int) string {
+	if len(source) > 80 {
+		source = source[:80]
+	}
+	return func(attempt int) string {
+		if attempt == 0 {
+			return source + "-copy"
+		}
+		return fmt.Sprintf("%s-copy-%04d", source, randomInt(10000))
+	}
+}
+
+// namedSnapshot finds one of a container's snapshots by name or, failing that, by alias, the newest first.
+func namedSnapshot(tx *store.Tx, containerID, name string) (store.Snapshot, error) {
+	history, err := tx.History(containerID)
+	if err != nil && !errors.Is(err, errdefs.ErrNotFound) {
+		return store.Snapshot{}, err
+	}
+	for _, snapshot := range history.Snapshots {
+		if snapshot.Name == name {
+			return snapshot, nil
+		}
+	}
+	for _, snapshot := range slices.Backward(history.Snapshots) {
+		if snapshot.Alias != nil && *snapshot.Alias == name {
+			return snapshot, nil
+		}
+	}
+	return store.Snapshot{}, resourceNotFound("Snapshot")
+}
+
+// A copy: freeze the source, replicate, check out into a new container, with the history.
+var copyOperation = operation{
+	phases: []phase{
+		{name: "replicate", do: (*run).replicate, patient: true},
+		{name: "clone", do: (*run).cloneOrFetchAgain, patient: true},
+		{name: "prepare", do: (*run).prepare},
+		{name: "instance", do: (*run).createCopyInstance},
+		{name: "swap", do: (*run).swap, binding: true},
+		{name: "start", do: (*run).startCopy, binding: true},
+		{name: "finish", do: (*run).finishCopy, concluding: true, binding: true},
+	},
+	undo: (*run).undoCopy,
+}
+
+// cloneOrFetchAgain clones; a snapshot that went missing between the phases is fetched again.
+func (r *run) cloneOrFetchAgain(ctx context.Context) error {
+	err := r.clone(ctx)
+	if errors.Is(err, errdefs.ErrStale) {
+		if err := r.replicate(ctx); err != nil {
+			return err
+		}
+		return r.clone(ctx)
+	}
+	return err
+}
+
+// createCopyInstance makes the instance that the generation will belong to; the runtime gives it an empty stub.
+func (r *run) createCopyInstance(ctx context.Context) error {
+	container, err := r.store.GetContainer(ctx, r.job.ContainerID)
+	if err != nil {
+		return err
+	}
+	err = r.runtime.CreateEmpty(ctx, r.instanceSpec(container, r.job.Config))
+	if errors.Is(err, errdefs.ErrAlreadyExists) {
+		return r.ownInstance(ctx)
+	}
+	return err
+}
+
+// instanceSpec describes a container to the runtime. Autostart stays off until the job ends: only the job starts it.
+func (r *run) instanceSpec(container store.Container, config map[string]string) InstanceSpec {
+	return InstanceSpec{
+		Name:        InstanceName(container.ID),
+		ContainerID: container.ID,
+		Description: container.Name,
+		Env:         container.Env,
+		Config:      config,
+		RootSize:    r.job.RootSize,
+		IDMap:       r.job.IDMap,
+		Protected:   true,
+	}
+}
+
+// ownInstance makes sure that an instance which exists already is this container's.
+func (r *run) ownInstance(ctx context.Context) error {
+	instance, err := r.runtime.Instance(ctx, InstanceName(r.job.ContainerID))
+	if err != nil {
+		return err
+	}
+	if instance.ContainerID != r.job.ContainerID {
+		return errdefs.New(errdefs.ErrAlreadyExists, "", "instance %s exists and is not this agent's", instance.Name)
+	}
+	return nil
+}
+
+func (r *run) startCopy(ctx context.Context) error {
+	if err := r.dropStub(ctx); err != nil {
+		return err
+	}
+	return r.start(ctx, true)
+}
+
+// dropStub destroys the empty dataset that the runtime made and the swap displaced. Anything that is not clearly it stays.
+func (r *run) dropStub(ctx context.Context) error {
+	stub, err := r.pool.Dataset(ctx, displacedDataset(r.job.ID))
+	if errors.Is(err, errdefs.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if len(stub.Snapshots) > 0 || stub.Origin != "" || stub.Properties[propertyRole] != "" {
+		return nil
+	}
+	if err := r.pool.Destroy(ctx, stub.Name); err != nil && !errors.Is(err, errdefs.ErrNotFound) {
+		return err
+	}
+	return nil
+}
+
+func (r *run) finishCopy(ctx context.Context) error {
+	if err := r.restoreAutostart(ctx); err != nil && !errors.Is(err, errdefs.ErrNotFound) {
+		return err
+	}
+	return r.finish(ctx, store.JobDone, func(tx *store.Tx, job *store.Job, container *store.Container) error {
+		container.Status = store.StatusRunning
+		container.FailureReason = ""
+		container.Generation, container.SyncBase = job.Generation, job.Freeze.GUID
+		container.IDMap = job.IDMap
+		container.Config = job.Config
+		container.SnapshotCount = len(job.History)
+		container.UpdatedAt = job.Freeze.At // of a copy: the age of what it holds
+		container.SyncedAt = job.Freeze.At
+		return tx.PutHistory(store.History{ContainerID: container.ID, Snapshots: job.History})
+	})
+}
+
+// restoreAutostart gives the instance its own autostart back, which the swap had turned off.
+func (r *run) restoreAutostart(ctx context.Context) error {
+	container, err := r.store.GetContainer(ctx, r.job.ContainerID)
+	if err != nil {
+		return err
+	}
+	value := "false"
+	if container.Autostart {
+		value = "true"
+	}
+	return r.runtime.Configure(ctx, InstanceName(container.ID), map[string]string{configAutostart: value})
+}
+
+// undoCopy removes what the job made and leaves the container failed, with the reason, for its owner to delete.
+func (r *run) undoCopy(ctx context.Context) error {
+	if err := r.swapBack(ctx); err != nil {
+		return err
+	}
+	if err := r.removeInstance(ctx); err != nil {
+		return err
+	}
+	if err := r.dropReplicas(ctx); err != nil {
+		return err
+	}
+	return r.finish(ctx, r.failure(), func(tx *store.Tx, job *store.Job, container *store.Container) error {
+		if err := releaseSource(tx, *job); err != nil {
+			return err
+		}
+		if err := r.disown(tx, *job, *container); err != nil {
+			return err
+		}
+		return failContainer(tx, job, container)
+	})
+}
+
+// disown records that nobody lists, on a failed copy's account, the history that came along for it.
+func (a *Agent) disown(tx *store.Tx, job store.Job, container store.Container) error {
+	if job.Kind != store.JobCopy {
+		return nil
+	}
+	return a.entomb(tx, container, guidsIn(job.History))
+}
+
+// releaseSource takes back a failed job's claim to freeze its source.
+func releaseSource(tx *store.Tx, job store.Job) error {
+	if job.SourceID == "" {
+		return nil
+	}
+	source, err := tx.Container(job.SourceID)
+	if errors.Is(err, errdefs.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	source.PendingFreezes = slices.DeleteFunc(source.PendingFreezes, func(id string) bool { return id == job.ID })
+	return tx.PutContainer(source)
+}
+
+// removeInstance deletes the job's instance, if it is the job's.
+func (r *run) removeInstance(ctx context.Context) error {
+	name := InstanceName(r.job.ContainerID)
+	err := r.ownInstance(ctx)
+	if errors.Is(err, errdefs.ErrAlreadyExists) {
+		return nil
+	}
+	if errors.Is(err, errdefs.ErrNotFound) {
+		return r.runtime.Delete(ctx, name) // which waits for one whose making was given up on
+	}
+	if err != nil {
+		return err
+	}
+	if err := r.end(ctx, name); err != nil {
+		return err
+	}
+	if err := r.runtime.Protect(ctx, name, false); err != nil && !errors.Is(err, errdefs.ErrNotFound) {
+		return err
+	}
+	return r.runtime.Delete(ctx, name)
+}
+
+func failContainer(_ *store.Tx, job *store.Job, container *store.Container) error {
+	container.Status = store.StatusFailed
+	if job.Error != nil {
+		container.FailureReason = job.Error.Message
+	}
+	return nil
+}

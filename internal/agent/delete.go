@@ -1,0 +1,199 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
+	"github.com/hoodynetwork/hoody-agent/internal/identity"
+	"github.com/hoodynetwork/hoody-agent/internal/lineage"
+	"github.com/hoodynetwork/hoody-agent/internal/store"
+)
+
+// DeleteContainer deletes a container and returns when it is gone. What others have copied from it stays. A copy or sync
+// that works on the container is cancelled.
+func (a *Agent) DeleteContainer(ctx context.Context, caller Caller, id string) error {
+	var job store.Job
+	err := a.accept(ctx, caller, func(tx *store.Tx) error {
+		container, _, err := visibleContainer(tx, caller, id, store.PermissionDelete, containerNotFound())
+		if err != nil {
+			return err
+		}
+		if container.JobID != "" && container.Status != store.StatusCopying {
+			return stateConflict("Container cannot be deleted while it is %s", container.Status)
+		}
+		if len(container.PendingFreezes) > 0 {
+			return errdefs.New(errdefs.ErrBusy, "RESOURCE_IN_USE", "Resource is currently in use: a copy is about to be taken from this container")
+		}
+		if _, err := a.checkServer(tx, container.ServerID, false); err != nil {
+			return refusedAs(err, "EXTERNAL_SERVICE_ERROR")
+		}
+		job = a.newJob(store.JobDelete, container, caller)
+		if container.JobID != "" {
+			if err := a.supersede(tx, &container, &job); err != nil {
+				return err
+			}
+		}
+		container.Status = store.StatusDeleting
+		return hold(tx, &container, job)
+	})
+	if err != nil {
+		return err
+	}
+	_, err = a.await(ctx, job)
+	return err
+}
+
+// A delete: stop, move the generation aside, delete the instance. No data is destroyed here: copies may stand on it, and
+// only garbage collection, which sees all of them, destroys.
+var deleteOperation = operation{
+	phases: []phase{
+		{name: "await", do: (*run).awaitPredecessor, patient: true},
+		{name: "stop", do: (*run).stopForDelete, patient: true},
+		{name: "aside", do: (*run).moveAside, patient: true},
+		{name: "instance", do: (*run).deleteInstance, patient: true},
+		{name: "finish", do: (*run).finishDelete, patient: true},
+	},
+	undo: (*run).undoDelete,
+}
+
+func (r *run) stopForDelete(ctx context.Context) error {
+	name := InstanceName(r.job.ContainerID)
+	err := r.ownInstance(ctx)
+	if errors.Is(err, errdefs.ErrNotFound) || errors.Is(err, errdefs.ErrAlreadyExists) {
+		return nil // a container that failed before it had an instance
+	}
+	if err != nil {
+		return err
+	}
+	if err := r.runtime.Configure(ctx, name, map[string]string{configAutostart: "false"}); err != nil {
+		return err
+	}
+	return r.end(ctx, name)
+}
+
+func (r *run) moveAside(ctx context.Context) error {
+	current := InstanceDataset(InstanceName(r.job.ContainerID))
+	dataset, err := r.pool.Dataset(ctx, current)
+	if errors.Is(err, errdefs.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if dataset.Properties[propertyContainer] != r.job.ContainerID {
+		return nil // a stub of the runtime, or not the agent's: the runtime removes what it made
+	}
+	return r.displace(ctx, current, displacedDataset(r.job.ID))
+}
+
+// deleteInstance deletes the instance; the runtime's snapshots of it are noted first, since they are deleted with it.
+func (r *run) deleteInstance(ctx context.Context) error {
+	if err := r.ownInstance(ctx); err == nil {
+		if err := r.adopt(ctx, InstanceName(r.job.ContainerID)); err != nil && !errors.Is(err, errdefs.ErrNotFound) {
+			return err
+		}
+	}
+	return r.removeInstance(ctx)
+}
+
+func (r *run) finishDelete(ctx context.Context) error {
+	return r.record(ctx, func(tx *store.Tx, job *store.Job) error {
+		job.State, job.Error = store.JobDone, nil
+		job.FinishedAt = ptr(r.now())
+		container, err := tx.Container(job.ContainerID)
+		if errors.Is(err, errdefs.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := r.entomb(tx, container, guidsIn(job.Adopted)); err != nil {
+			return err
+		}
+		if err := r.buryContainer(tx, container); err != nil {
+			return err
+		}
+		return r.releaseNames(tx, container)
+	})
+}
+
+// buryContainer removes the container's records and leaves a tombstone: its snapshots were deleted on purpose.
+func (a *Agent) buryContainer(tx *store.Tx, container store.Container) error {
+	history, err := tx.History(container.ID)
+	if err != nil && !errors.Is(err, errdefs.ErrNotFound) {
+		return err
+	}
+	if err := a.entomb(tx, container, guidsIn(history.Snapshots)); err != nil {
+		return err
+	}
+	tombstone, err := tx.Tombstone(container.ID)
+	if err == nil {
+		tombstone.Container = true
+		err = tx.PutTombstone(tombstone)
+	}
+	if err != nil && !errors.Is(err, errdefs.ErrNotFound) { // one without snapshots needs none
+		return err
+	}
+	if err := tx.DeleteHistory(container.ID); err != nil {
+		return err
+	}
+	return tx.DeleteContainer(container.ID)
+}
+
+// entomb records that snapshots of a container were deleted on purpose; those of earlier deletions stay recorded.
+func (a *Agent) entomb(tx *store.Tx, container store.Container, deleted []lineage.GUID) error {
+	if len(deleted) == 0 {
+		return nil
+	}
+	tombstone, err := tx.Tombstone(container.ID)
+	if err != nil && !errors.Is(err, errdefs.ErrNotFound) {
+		return err
+	}
+	tombstone.ContainerID, tombstone.ServerID, tombstone.DeletedAt = container.ID, container.ServerID, a.now()
+	for _, guid := range deleted {
+		if !slices.Contains(tombstone.Snapshots, guid) {
+			tombstone.Snapshots = append(tombstone.Snapshots, guid)
+		}
+	}
+	return tx.PutTombstone(tombstone)
+}
+
+func guidsIn(snapshots []store.Snapshot) []lineage.GUID {
+	guids := make([]lineage.GUID, 0, len(snapshots))
+	for _, snapshot := range snapshots {
+		guids = append(guids, snapshot.GUID)
+	}
+	return guids
+}
+
+// releaseNames gives back what a container held in its project and in the fleet.
+func (a *Agent) releaseNames(tx *store.Tx, container store.Container) error {
+	if err := tx.ReleaseUnique(store.UniqueContainerName, container.ProjectID, container.Name, container.ID); err != nil {
+		return err
+	}
+	if container.SSHPublicKey != "" {
+		fingerprint, err := identity.Fingerprint(container.SSHPublicKey)
+		if err != nil {
+			return err
+		}
+		if err := tx.ReleaseUnique(store.UniqueSSHKey, "", fingerprint, container.ID); err != nil {
+			return err
+		}
+	}
+	project, err := tx.Project(container.ProjectID)
+	if errors.Is(err, errdefs.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	project.Containers--
+	return tx.PutProject(project)
+}
+
+// undoDelete leaves a container that could not be deleted failed, with its data where it is; deleting it again goes on.
+func (r *run) undoDelete(ctx context.Context) error {
+	return r.finish(ctx, store.JobFailed, failContainer)
+}

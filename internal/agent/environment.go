@@ -1,0 +1,44 @@
+package agent
+
+import (
+	"context"
+	"maps"
+
+	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
+	"github.com/hoodynetwork/hoody-agent/internal/store"
+)
+
+// maxVariables is how many environment variables the contract gives a container.
+const maxVariables = 256
+
+// Environment returns a container, whose record holds its variables and how far they have reached the instance.
+func (a *Agent) Environment(ctx context.Context, caller Caller, id string) (store.Container, error) {
+	return a.readContainer(ctx, caller, id)
+}
+
+// ChangeEnvironment sets variables and removes others; those that it does not name stay. Removing one that is not set
+// changes nothing. It waits a moment for the instance to have them.
+func (a *Agent) ChangeEnvironment(ctx context.Context, caller Caller, id string, set map[string]string, remove ...string) (store.Container, error) {
+	container, err := a.changeContainer(ctx, caller, id, func(_ *store.Tx, container *store.Container) error {
+		env := maps.Clone(container.Env)
+		if env == nil {
+			env = make(map[string]string, len(set))
+		}
+		maps.Copy(env, set)
+		for _, name := range remove {
+			delete(env, name)
+		}
+		if len(env) > maxVariables {
+			return errdefs.New(errdefs.ErrInvalid, "VALIDATION_ERROR", "A container has at most %d environment variables", maxVariables)
+		}
+		changeEnvironment(container, env)
+		return nil
+	})
+	if errdefs.ClassOf(err) == errdefs.ErrPermissionDenied {
+		return store.Container{}, errdefs.New(errdefs.ErrPermissionDenied, "RESOURCE_ACCESS_DENIED", "Access denied")
+	}
+	if err != nil {
+		return store.Container{}, err
+	}
+	return a.awaitSettings(ctx, container), nil
+}

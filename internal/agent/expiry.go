@@ -1,0 +1,93 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
+	"github.com/hoodynetwork/hoody-agent/internal/store"
+)
+
+// expireSnapshots drops expired snapshots now and then, until ctx ends.
+func (a *Agent) expireSnapshots(ctx context.Context) error {
+	ticker := time.NewTicker(a.options.ExpiryInterval)
+	defer ticker.Stop()
+	for {
+		dropped, err := a.DropExpiredSnapshots(ctx)
+		if err != nil && ctx.Err() == nil {
+			a.log.Warn("expired snapshots not dropped; tries again", zap.Error(err))
+		}
+		if dropped > 0 {
+			a.log.Info("dropped expired snapshots", zap.Int("snapshots", dropped))
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+	}
+}
+
+// DropExpiredSnapshots takes the expired snapshots of this server's containers off their lists, and returns how many those
+// were. Containers that an operation works on, or is about to freeze, keep theirs until the next sweep; records that the
+// pool does not belong to, until they are recovered.
+func (a *Agent) DropExpiredSnapshots(ctx context.Context) (total int, failed error) {
+	var due []string
+	for _, container := range a.store.Mirror().ContainersOnServer(a.id) {
+		history, ok := a.store.Mirror().History(container.ID)
+		if ok && slices.ContainsFunc(history.Snapshots, a.expired) {
+			due = append(due, container.ID)
+		}
+	}
+	if len(due) == 0 {
+		return 0, nil
+	}
+	if err := a.trusted(ctx); err != nil {
+		return 0, err
+	}
+	for _, id := range due {
+		dropped, err := a.dropExpired(ctx, id)
+		failed = errors.Join(failed, err)
+		total += dropped
+	}
+	if total > 0 {
+		a.collectSoon()
+	}
+	return total, failed
+}
+
+func (a *Agent) dropExpired(ctx context.Context, containerID string) (dropped int, err error) {
+	err = a.update(ctx, func(tx *store.Tx) error {
+		dropped = 0
+		container, err := tx.Container(containerID)
+		if errors.Is(err, errdefs.ErrNotFound) {
+			return nil
+		}
+		if err != nil || container.JobID != "" || len(container.PendingFreezes) > 0 {
+			return err
+		}
+		history, err := tx.History(containerID)
+		if errors.Is(err, errdefs.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if dropped, err = a.dropSnapshots(tx, &container, history, a.expired); err != nil {
+			return err
+		}
+		return tx.PutContainer(container)
+	})
+	if err != nil {
+		return 0, err
+	}
+	return dropped, nil
+}
+
+func (a *Agent) expired(snapshot store.Snapshot) bool {
+	return snapshot.ExpiresAt != nil && !snapshot.ExpiresAt.After(a.now())
+}

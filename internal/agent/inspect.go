@@ -1,0 +1,166 @@
+package agent
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/hoodynetwork/hoody-agent/internal/lineage"
+	"github.com/hoodynetwork/hoody-agent/internal/store"
+)
+
+// What may have happened to instances and datasets behind the agent's back.
+const (
+	FindingInstanceGone    = "instance-gone"    // a container has no instance
+	FindingInstanceRenamed = "instance-renamed" // a container's instance has another name now
+	FindingInstanceCopied  = "instance-copied"  // a second instance carries a container's mark
+	FindingInstanceUnknown = "instance-unknown" // an instance carries the mark of a container that has no record
+	FindingFilesGone       = "files-gone"       // a container's dataset is not where it belongs
+	FindingFilesUnknown    = "files-unknown"    // a dataset where instances have theirs, of a container that has no record
+	FindingFilesDeleted    = "files-deleted"    // the runtime put a container's dataset where it keeps what it may not destroy yet
+	FindingSnapshotGone    = "snapshot-gone"    // a listed snapshot is not in the pool
+	FindingJobLeftover     = "job-leftover"     // a dataset of a job that is over
+)
+
+// Reasons of containers that fail because something of theirs is gone. They pass when it is back.
+const (
+	reasonAllGone      = "Its instance and its files are gone"
+	reasonInstanceGone = "Its instance is gone"
+	reasonFilesGone    = "Its files are gone"
+)
+
+// isLossReason tells these reasons from those of operations.
+func isLossReason(reason string) bool {
+	return slices.Contains([]string{reasonAllGone, reasonInstanceGone, reasonFilesGone}, reason)
+}
+
+// deletedPrefix is where the runtime puts datasets of deleted instances that clones depend on.
+const deletedPrefix = "deleted/"
+
+// scene is what a look at pool, runtime and records shows.
+type scene struct {
+	inventory  lineage.Inventory
+	instances  []Instance
+	containers []*store.Container // of this server
+	histories  map[string]*store.History
+	jobs       map[string]*store.Job // open, or over a moment ago
+}
+
+// inspection is what does not agree in a scene, and what can be done about it without destroying anything.
+type inspection struct {
+	findings []Finding
+	failed   map[string]string // containers that have lost something, and what
+	found    []string          // containers that have it back
+	takeBack []string          // datasets that the runtime put aside
+}
+
+// inspect compares what there is with what the records say. Containers that an operation works on are the operation's. It is pure.
+func inspect(s scene) inspection {
+	i := inspection{failed: make(map[string]string)}
+	known := make(map[string]bool)
+	byContainer := make(map[string][]Instance)
+	for _, instance := range s.instances {
+		byContainer[instance.ContainerID] = append(byContainer[instance.ContainerID], instance)
+	}
+	held := lineage.Locate(s.inventory)
+	for _, container := range s.containers {
+		known[container.ID] = true
+		if container.JobID == "" && (settled(container.Status) || container.Status == store.StatusFailed) {
+			i.container(s, *container, byContainer[container.ID])
+		}
+		if history := s.histories[container.ID]; history != nil {
+			i.snapshots(*container, *history, held)
+		}
+	}
+	for _, instance := range s.instances {
+		if !known[instance.ContainerID] {
+			i.add(FindingInstanceUnknown, instance.Name, "With the agent stopped, `hoody-agent recover --apply` makes a record from what is there; or delete the instance.",
+				"instance %s is marked as container %s, of which there is no record", instance.Name, instance.ContainerID)
+		}
+	}
+	for _, dataset := range s.inventory.Datasets {
+		i.dataset(s, dataset, known)
+	}
+	return i
+}
+
+func (i *inspection) add(code, object, hint, format string, args ...any) {
+	i.findings = append(i.findings, Finding{Code: code, Object: object, Hint: hint, Text: fmt.Sprintf(format, args...)})
+}
+
+// container looks at one container's instance and files.
+func (i *inspection) container(s scene, container store.Container, instances []Instance) {
+	if container.Status == store.StatusFailed && !isLossReason(container.FailureReason) {
+		return // it failed for another reason, and may never have had either
+	}
+	name := InstanceName(container.ID)
+	runs := false
+	for _, instance := range instances {
+		if instance.Name == name {
+			runs = true
+		}
+	}
+	for _, instance := range instances {
+		switch {
+		case instance.Name == name:
+		case runs:
+			i.add(FindingInstanceCopied, instance.Name, "Take user.hoody.container off it, or delete it; copies are made through the API.",
+				"instance %s carries the mark of container %s, which has one of its own", instance.Name, container.ID)
+		default:
+			i.add(FindingInstanceRenamed, container.ID, fmt.Sprintf("Stop it and rename it back: incus rename %s %s", instance.Name, name),
+				"the instance of container %s (%s) is called %s now", container.ID, container.Name, instance.Name)
+		}
+	}
+	dataset, stands := s.inventory.Dataset(InstanceDataset(name))
+	stands = stands && dataset.Properties[propertyContainer] == container.ID
+	if !runs {
+		i.add(FindingInstanceGone, container.ID, "If it was deleted on purpose, delete the container, too. Copies of it are not affected.",
+			"container %s (%s) has no instance %s", container.ID, container.Name, name)
+	}
+	if !stands {
+		i.add(FindingFilesGone, container.ID, "Look for a dataset with hoody:container="+container.ID+"; renamed back, the container works again.",
+			"the files of container %s (%s) are not in %s", container.ID, container.Name, InstanceDataset(name))
+	}
+	reason := ""
+	switch {
+	case !runs && !stands:
+		reason = reasonAllGone
+	case !runs:
+		reason = reasonInstanceGone
+	case !stands:
+		reason = reasonFilesGone
+	}
+	switch {
+	case reason != "" && (container.Status != store.StatusFailed || container.FailureReason != reason):
+		i.failed[container.ID] = reason
+	case reason == "" && container.Status == store.StatusFailed:
+		i.found = append(i.found, container.ID)
+	}
+}
+
+func (i *inspection) snapshots(container store.Container, history store.History, held map[lineage.GUID]string) {
+	for _, snapshot := range history.Snapshots {
+		if _, there := held[snapshot.GUID]; !there {
+			i.add(FindingSnapshotGone, container.ID+"/"+snapshot.Name, "Delete it from the list; it cannot be restored.",
+				"snapshot %s of container %s (%s) is not in the pool", snapshot.Name, container.ID, container.Name)
+		}
+	}
+}
+
+// dataset looks at one dataset that carries the agent's mark.
+func (i *inspection) dataset(s scene, dataset lineage.Dataset, known map[string]bool) {
+	id := dataset.Properties[propertyContainer]
+	job := jobIn(strings.TrimPrefix(dataset.Name, incomingPrefix))
+	switch {
+	case strings.HasPrefix(dataset.Name, incomingPrefix) && s.jobs[job] == nil:
+		i.add(FindingJobLeftover, dataset.Name, "Garbage collection removes it.", "%s is of job %s, which is over", dataset.Name, job)
+	case id == "":
+	case strings.HasPrefix(dataset.Name, deletedPrefix):
+		i.add(FindingFilesDeleted, dataset.Name, "The agent takes it back among its generations.",
+			"the runtime deleted the instance of container %s; its files are in %s", id, dataset.Name)
+		i.takeBack = append(i.takeBack, dataset.Name)
+	case !known[id] && dataset.Name == InstanceDataset(InstanceName(id)):
+		i.add(FindingFilesUnknown, dataset.Name, "With the agent stopped, `hoody-agent recover --apply` makes a record from what is there.",
+			"%s has the files of container %s, of which there is no record", dataset.Name, id)
+	}
+}

@@ -1,0 +1,159 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
+	"github.com/hoodynetwork/hoody-agent/internal/store"
+)
+
+// followRuntime keeps the containers' states true to what the runtime says: a container may stop by itself, or be
+// stopped by an admin. Containers that an operation works on are the operation's.
+func (a *Agent) followRuntime(ctx context.Context) error {
+	for {
+		events, err := a.runtime.Events(ctx)
+		if err != nil {
+			a.log.Warn("no events from the runtime; tries again", zap.Error(err))
+			if err := sleep(ctx, 5*time.Second); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := a.observeAll(ctx); err != nil {
+			a.log.Warn("states of containers not compared", zap.Error(err))
+		}
+		for event := range events {
+			var err error
+			if a.unexplained(event) {
+				a.reconcileSoon()
+			}
+			switch {
+			case event.Kind == EventResync:
+				err = a.observeAll(ctx)
+			case len(event.Instance) > len(InstanceName("")) && event.Instance[:len(InstanceName(""))] == InstanceName(""):
+				err = a.observeOne(ctx, event.Instance[len(InstanceName("")):])
+			}
+			if err != nil && ctx.Err() == nil {
+				a.log.Warn("state of container not compared", zap.String("instance", event.Instance), zap.Error(err))
+			}
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}
+
+// unexplained tells whether an instance came or went that no operation made come or go.
+func (a *Agent) unexplained(event RuntimeEvent) bool {
+	if event.Kind == EventResync {
+		return true
+	}
+	id, ok := strings.CutPrefix(event.Instance, InstanceName(""))
+	if !ok || event.Kind != EventCreated && event.Kind != EventDeleted {
+		return false
+	}
+	container, known := a.store.Mirror().Container(id)
+	return known && container.JobID == "" || !known && event.Kind == EventCreated
+}
+
+func (a *Agent) observeAll(ctx context.Context) error {
+	instances, err := a.runtime.Instances(ctx)
+	if err != nil {
+		return err
+	}
+	var failed error
+	for _, instance := range instances {
+		if err := a.observe(ctx, instance.ContainerID, statusOf(instance)); err != nil {
+			failed = errors.Join(failed, err)
+		}
+	}
+	return failed
+}
+
+func (a *Agent) observeOne(ctx context.Context, containerID string) error {
+	container, ok := a.store.Mirror().Container(containerID)
+	if !ok || container.JobID != "" {
+		return nil
+	}
+	status, err := a.observedStatus(ctx, containerID)
+	if errors.Is(err, errdefs.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return a.observe(ctx, containerID, status)
+}
+
+// observe records a state that the runtime reports, unless the container is in an operation's hands.
+func (a *Agent) observe(ctx context.Context, containerID string, status store.Status) error {
+	known, ok := a.store.Mirror().Container(containerID)
+	if !ok || known.JobID != "" || known.Status == status || !settled(known.Status) || !settled(status) {
+		return nil
+	}
+	return a.update(ctx, func(tx *store.Tx) error {
+		container, err := tx.Container(containerID)
+		if errors.Is(err, errdefs.ErrNotFound) {
+			return nil
+		}
+		if err != nil || container.JobID != "" || container.ServerID != a.id || !settled(container.Status) {
+			return err
+		}
+		container.Status = status
+		return tx.PutContainer(container)
+	})
+}
+
+// reportServer refreshes what the fleet knows of this server's sizes.
+func (a *Agent) reportServer(ctx context.Context) error {
+	ticker := time.NewTicker(a.options.ReportInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+		if !a.measure(ctx) {
+			continue
+		}
+		measured := a.options.Server
+		err := a.update(ctx, func(tx *store.Tx) error {
+			server, err := tx.Server(a.id)
+			if err != nil {
+				return err
+			}
+			server.PoolSize, server.PoolFree, server.UpdatedAt = measured.PoolSize, measured.PoolFree, a.now()
+			return tx.PutServer(server)
+		})
+		if err != nil && ctx.Err() == nil {
+			a.log.Warn("server record not refreshed", zap.Error(err))
+		}
+	}
+}
+
+// worthReporting is how far the free space has to move before it is written again: the record is everybody's to watch.
+const worthReporting = 64 << 20
+
+// measure reads the server's sizes and tells whether they moved enough to be reported. Only Run and reportServer call it, in turn.
+func (a *Agent) measure(ctx context.Context) bool {
+	server := &a.options.Server
+	server.Cores = runtime.NumCPU()
+	space, err := a.pool.Space(ctx)
+	if err != nil {
+		a.log.Warn("pool size unknown", zap.Error(err))
+		return false
+	}
+	moved := max(space.Free, server.PoolFree) - min(space.Free, server.PoolFree)
+	if space.Size == server.PoolSize && moved < worthReporting {
+		return false
+	}
+	server.PoolSize, server.PoolFree = space.Size, space.Free
+	return true
+}

@@ -1,0 +1,178 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
+	"github.com/hoodynetwork/hoody-agent/internal/store"
+)
+
+// Operate performs a start, stop, force-stop, restart, pause or resume and returns when it is done.
+func (a *Agent) Operate(ctx context.Context, caller Caller, id string, operation Operation, timeout time.Duration) (OperationResult, error) {
+	result := OperationResult{Operation: operation, ContainerID: id}
+	refuse := func(status store.Status, err *errdefs.Error) error {
+		result.Error, result.Message, result.Status = true, err.Message, status
+		return err.WithData(result)
+	}
+	var receipt store.Receipt
+	err := a.acceptOnce(ctx, caller, &receipt, func(tx *store.Tx) error {
+		container, _, err := visibleContainer(tx, caller, id, store.PermissionEdit, containerNotFound())
+		if err != nil {
+			return err
+		}
+		result.ProjectID, result.Status = container.ProjectID, container.Status
+		if container.JobID != "" {
+			return refuse(container.Status, operationInProgress())
+		}
+		if reason := forbidden(operation, container.Status); reason != "" {
+			return refuse(container.Status, errdefs.New(errdefs.ErrInvalid, "OPERATION_STATE_CONFLICT", "%s", reason))
+		}
+		if _, err := a.checkServer(tx, container.ServerID, false); err != nil {
+			return refusedAs(err, "CONTAINER_HOST_COMMAND_FAILED")
+		}
+		job := a.newJob(store.JobKind(operation), container, caller)
+		job.TimeoutSeconds = int(timeout / time.Second)
+		receipt = receiptOf(job)
+		return hold(tx, &container, job)
+	})
+	if err != nil {
+		return OperationResult{}, err
+	}
+	result.ProjectID, result.OperationID = receipt.ProjectID, receipt.JobID
+	ended, err := a.awaitReceipt(ctx, caller, receipt)
+	if container, ok := a.store.Mirror().Container(id); ok {
+		result.Status = container.Status
+	}
+	var failed *errdefs.Error
+	if errors.As(err, &failed) && ended.ID != "" {
+		return OperationResult{}, refuse(result.Status, failed)
+	}
+	if err != nil {
+		return OperationResult{}, err
+	}
+	result.Message = "Container " + pastTense[operation] + " successfully"
+	return result, nil
+}
+
+var pastTense = map[Operation]string{
+	OperationStart: "started", OperationStop: "stopped", OperationForceStop: "force-stopped",
+	OperationRestart: "restarted", OperationPause: "paused", OperationResume: "resumed",
+}
+
+// forbidden says why a container's state does not allow an operation; empty when it does. The documented states, and
+// force-stop from paused, too: a container that cannot be resumed must be stoppable.
+func forbidden(operation Operation, status store.Status) string {
+	allowed := map[Operation][]store.Status{
+		OperationStart:     {store.StatusStopped},
+		OperationStop:      {store.StatusRunning},
+		OperationForceStop: {store.StatusRunning, store.StatusPaused},
+		OperationRestart:   {store.StatusRunning, store.StatusStopped},
+		OperationPause:     {store.StatusRunning},
+		OperationResume:    {store.StatusPaused},
+	}[operation]
+	if slices.Contains(allowed, status) {
+		return ""
+	}
+	switch {
+	case operation == OperationStart && status == store.StatusRunning, operation == OperationPause && status == store.StatusPaused:
+		return fmt.Sprintf("Container is already %s", status)
+	case (operation == OperationStop || operation == OperationForceStop) && status == store.StatusStopped:
+		return "Container is already stopped"
+	default:
+		return fmt.Sprintf("Container cannot %s while it is %s", operation, status)
+	}
+}
+
+// Start, stop and friends: one call to the runtime, whose answer is the container's new state.
+var powerOperation = operation{
+	phases: []phase{
+		{name: "act", do: (*run).act},
+		{name: "finish", do: (*run).finishPower, patient: true},
+	},
+	undo: (*run).undoPower,
+}
+
+func (r *run) act(ctx context.Context) error {
+	timeout := r.options.OperationTimeout
+	if r.job.TimeoutSeconds > 0 {
+		timeout = time.Duration(r.job.TimeoutSeconds) * time.Second
+	}
+	name := InstanceName(r.job.ContainerID)
+	switch r.job.Kind {
+	case store.JobStart:
+		return r.runtime.Start(ctx, name)
+	case store.JobStop:
+		return r.stopInTime(ctx, name, timeout)
+	case store.JobForceStop:
+		return r.runtime.ForceStop(ctx, name)
+	case store.JobPause:
+		return r.runtime.Pause(ctx, name)
+	case store.JobResume:
+		return r.runtime.Resume(ctx, name)
+	default: // restart
+		if err := r.stopInTime(ctx, name, timeout); err != nil {
+			return err
+		}
+		return r.runtime.Start(ctx, name)
+	}
+}
+
+// stopInTime asks once: a container that does not stop is the user's to force, not the agent's to nag.
+func (r *run) stopInTime(ctx context.Context, name string, timeout time.Duration) error {
+	err := r.runtime.Stop(ctx, name, timeout)
+	if errors.Is(err, errdefs.ErrBusy) {
+		return errdefs.New(errdefs.ErrFailedPrecondition, "CONTAINER_HOST_TIMEOUT", "Container did not stop within %s", timeout)
+	}
+	return err
+}
+
+func (r *run) finishPower(ctx context.Context) error {
+	status, err := r.observedStatus(ctx, r.job.ContainerID)
+	if err != nil {
+		return err
+	}
+	if !settled(status) {
+		return errdefs.New(errdefs.ErrUnavailable, "", "the runtime reports a state of error")
+	}
+	return r.finish(ctx, store.JobDone, func(_ *store.Tx, _ *store.Job, container *store.Container) error {
+		container.Status = status
+		return nil
+	})
+}
+
+func (r *run) undoPower(ctx context.Context) error {
+	status, err := r.observedStatus(ctx, r.job.ContainerID)
+	if err != nil || !settled(status) {
+		status = r.job.PriorStatus // the runtime cannot say; what was known stands until it can
+	}
+	return r.finish(ctx, store.JobFailed, func(_ *store.Tx, _ *store.Job, container *store.Container) error {
+		container.Status = status
+		return nil
+	})
+}
+
+// observedStatus asks the runtime what a container is doing.
+func (a *Agent) observedStatus(ctx context.Context, containerID string) (store.Status, error) {
+	instance, err := a.runtime.Instance(ctx, InstanceName(containerID))
+	if err != nil {
+		return "", err
+	}
+	return statusOf(instance), nil
+}
+
+func statusOf(instance Instance) store.Status {
+	switch instance.Status {
+	case InstanceRunning:
+		return store.StatusRunning
+	case InstancePaused:
+		return store.StatusPaused
+	case InstanceStopped:
+		return store.StatusStopped
+	default:
+		return store.StatusFailed
+	}
+}

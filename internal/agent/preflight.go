@@ -1,0 +1,118 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/dustin/go-humanize"
+	"go.uber.org/zap"
+
+	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
+	"github.com/hoodynetwork/hoody-agent/internal/lineage"
+)
+
+// EstimateRequest asks how large streams will be. All must belong to the one job.
+type EstimateRequest struct {
+	JobID   string          `json:"job_id"`
+	Streams []StreamRequest `json:"streams"`
+}
+
+// Estimate is an answer to EstimateRequest.
+type Estimate struct {
+	Bytes uint64 `json:"bytes"` // of all streams together, uncompressed by the transport
+}
+
+// EstimateStreams is Source.Estimate for a peer: it tells only about what the job may fetch.
+func (a *Agent) EstimateStreams(ctx context.Context, peer string, request EstimateRequest) (Estimate, error) {
+	job, manifest, err := a.served(ctx, peer, request.JobID)
+	if err != nil {
+		return Estimate{}, err
+	}
+	specs := make([]SendSpec, 0, min(len(request.Streams), len(manifest.Nodes)))
+	for _, stream := range request.Streams {
+		spec, err := manifest.send(stream)
+		if err != nil {
+			return Estimate{}, err
+		}
+		specs = append(specs, spec)
+	}
+	if len(specs) > len(manifest.Nodes) { // each snapshot travels once
+		return Estimate{}, errdefs.New(errdefs.ErrInvalid, "", "%d streams of %d snapshots", len(specs), len(manifest.Nodes))
+	}
+	size, err := a.pool.Estimate(ctx, specs...)
+	if err != nil {
+		a.manifests.drop(job.ID)
+		return Estimate{}, err
+	}
+	return Estimate{Bytes: size}, nil
+}
+
+// preflight compares what is to come with the room for it, before a byte flows.
+func (r *run) preflight(ctx context.Context, source Source, steps []lineage.Step, embed bool, progress *progress) error {
+	request := EstimateRequest{JobID: r.job.ID}
+	for _, step := range steps {
+		request.Streams = append(request.Streams, StreamRequest{JobID: r.job.ID, To: step.GUID, From: step.Base, Embed: embed})
+	}
+	estimate, err := source.Estimate(ctx, request)
+	if errors.Is(err, errdefs.ErrNotFound) {
+		return planAgain(err)
+	}
+	if err != nil {
+		return fmt.Errorf("estimate: %w", err)
+	}
+	space, err := r.pool.Space(ctx)
+	if err != nil {
+		return err
+	}
+	arrived, err := r.partlyReceived(ctx)
+	if err != nil {
+		return err
+	}
+	needed := estimate.Bytes - min(estimate.Bytes, arrived)
+	reserve := r.reserve(space.Size)
+	room := space.Free - min(space.Free, reserve)
+	r.log.Debug("preflight", zap.Int("streams", len(steps)), zap.Uint64("needed", needed), zap.Uint64("free", space.Free), zap.Uint64("reserve", reserve))
+	if !r.underWay.promise(progress, needed, room) {
+		return errdefs.New(errdefs.ErrExhausted, codeInsufficientSpace,
+			"Not enough space on the target server: about %s are needed, %s are free, of which %s are kept in reserve and what other transfers still bring is spoken for",
+			humanize.IBytes(needed), humanize.IBytes(space.Free), humanize.IBytes(reserve))
+	}
+	return nil
+}
+
+// codeInsufficientSpace is the code of a copy or sync for which the target has no room.
+const codeInsufficientSpace = "INSUFFICIENT_SPACE"
+
+// outOfSpace gives the failure of a pool that ran full during a stream its reason for the user.
+func outOfSpace(err error) error {
+	return errdefs.New(errdefs.ErrExhausted, codeInsufficientSpace, "The target server ran out of space or quota during the transfer").WithCause(err)
+}
+
+// reserve is how much of a pool transfers leave free: ZFS slows down when it is nearly full, and the containers go on writing.
+// By default a twentieth and at least 1 GiB, but never more than a tenth of a small pool.
+func (r *run) reserve(size uint64) uint64 {
+	if r.options.SpaceReserve > 0 {
+		return r.options.SpaceReserve
+	}
+	return min(max(size/20, 1<<30), size/10)
+}
+
+// partlyReceived is how much of the job's interrupted stream is in the pool already.
+func (r *run) partlyReceived(ctx context.Context) (uint64, error) {
+	inventory, err := r.pool.Inventory(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var arrived uint64
+	for _, dataset := range inventory.Datasets {
+		if dataset.ResumeToken == "" || !strings.HasPrefix(dataset.Name, incomingDataset(r.job.ID)+"-") {
+			continue
+		}
+		if point, err := r.pool.DescribeToken(ctx, dataset.ResumeToken); err == nil { // else resume finds out
+			arrived += point.Bytes
+		}
+	}
+	return arrived, nil
+}

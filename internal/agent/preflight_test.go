@@ -1,0 +1,92 @@
+package agent_test
+
+import (
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/hoodynetwork/hoody-agent/internal/agent"
+	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
+	"github.com/hoodynetwork/hoody-agent/internal/lineage"
+	"github.com/hoodynetwork/hoody-agent/internal/store"
+)
+
+func TestACopyWithoutRoomIsRefusedBeforeBytesFlow(t *testing.T) {
+	f := newFleet(t, 2)
+	here, there := f.servers[0], f.servers[1]
+	source := f.create(here, "source")
+	f.write(source, "data/file", random(1, 4<<20))
+	there.pool.SetSize(2 << 20)
+	var asked atomic.Int32
+	f.asked = func(agent.StreamRequest) { asked.Add(1) }
+	copied := f.settled(f.copy(source, there, agent.CopyRequest{}).ID, store.StatusFailed)
+	if asked.Load() > 0 || copied.LastOperation.Progress.BytesDone > 0 {
+		t.Errorf("%d streams, %+v", asked.Load(), copied.LastOperation.Progress)
+	}
+	if !strings.Contains(copied.FailureReason, "Not enough space on the target server") || !strings.Contains(copied.FailureReason, "MiB are needed") {
+		t.Errorf("reason %q", copied.FailureReason)
+	}
+	if left := f.leftovers(there); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	there.pool.SetSize(1 << 30)
+	f.must(there.agent.DeleteContainer(f.ctx, caller, copied.ID))
+	f.settled(f.copy(source, there, agent.CopyRequest{}).ID, store.StatusRunning)
+}
+
+func TestAPoolThatRunsFullDuringAStreamFailsTheCopy(t *testing.T) {
+	f := newFleet(t, 2)
+	here, there := f.servers[0], f.servers[1]
+	source := f.create(here, "source")
+	f.write(source, "data/file", random(1, 4<<20))
+	there.setFault(func(op, _ string) error {
+		if op == "receive:frame" {
+			there.pool.SetSize(1 << 20)
+		}
+		return nil
+	})
+	copied := f.settled(f.copy(source, there, agent.CopyRequest{}).ID, store.StatusFailed)
+	if !strings.Contains(copied.FailureReason, "ran out of space or quota") {
+		t.Errorf("reason %q", copied.FailureReason)
+	}
+	if left := f.leftovers(there); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+// A name of the manifest may lead to another snapshot by the time that it is asked for. Once that is no failure; a peer that
+// goes on is refused.
+func TestAStreamOfAnotherSnapshotIsRefused(t *testing.T) {
+	f := newFleet(t, 2)
+	here, there := f.servers[0], f.servers[1]
+	source := f.create(here, "source")
+	f.write(source, "data/file", random(1, 1<<20))
+	_, err := here.agent.CreateSnapshot(f.ctx, caller, source.ID, agent.CreateSnapshotRequest{})
+	f.must(err)
+	f.write(source, "data/file", random(2, 1<<20))
+	lies := 1
+	f.substitute = func(request *agent.StreamRequest, nodes []lineage.Node) {
+		if request.From != 0 && lies > 0 {
+			lies--
+			for _, node := range nodes { // an earlier one, in full
+				if node.Parent == 0 {
+					request.To, request.From = node.GUID, 0
+				}
+			}
+		}
+	}
+	copied := f.settled(f.copy(source, there, agent.CopyRequest{}).ID, store.StatusRunning)
+	if f.hash(copied) != f.hash(source) || lies != 0 {
+		t.Errorf("%d lies left, or the copy is not the source", lies)
+	}
+	f.must(there.agent.DeleteContainer(f.ctx, caller, copied.ID))
+	f.write(source, "data/file", random(3, 1<<20))
+	lies = 10
+	copied = f.settled(f.copy(source, there, agent.CopyRequest{}).ID, store.StatusFailed)
+	if !strings.Contains(copied.FailureReason, errdefs.ErrCorrupt.Error()) {
+		t.Errorf("reason %q", copied.FailureReason)
+	}
+	if left := f.leftovers(there); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}

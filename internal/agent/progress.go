@@ -1,0 +1,169 @@
+package agent
+
+import (
+	"context"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hoodynetwork/hoody-agent/internal/store"
+)
+
+// progressInterval is how often a job's progress is written down.
+const progressInterval = 3 * time.Second
+
+// progress counts what a job moves and journals it now and then, by a goroutine that stop waits for.
+type progress struct {
+	bytes, wire atomic.Uint64
+	snapshots   atomic.Int64
+	compression atomic.Pointer[string]
+	expected    atomic.Uint64 // bytes that preflight found still to come when this attempt began; 0 when it could not tell
+	rate        rateMeter     // of the reporter
+	stop        func()
+}
+
+func (r *run) startProgress(ctx context.Context) *progress {
+	p := &progress{}
+	p.rate.observe(0, time.Now())
+	before, id := r.job.Progress, r.job.ID
+	report := func(ctx context.Context) {
+		// A job's progress is a courtesy; an absent store costs one report, not the stream.
+		_, _ = r.store.Update(ctx, func(tx *store.Tx) error {
+			job, err := tx.Job(r.Agent.id, id)
+			if err != nil || !job.Open() {
+				return err
+			}
+			job.Progress = p.since(before)
+			return tx.PutJob(job)
+		})
+	}
+	forget := r.underWay.add(p)
+	ctx, cancel := context.WithCancel(ctx)
+	var reporter sync.WaitGroup
+	reporter.Go(func() {
+		ticker := time.NewTicker(progressInterval)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+				p.rate.observe(p.bytes.Load(), time.Now())
+				report(ctx)
+			}
+		}
+	})
+	p.stop = func() {
+		forget()
+		cancel()
+		reporter.Wait()
+		p.rate.bytesPerSecond = 0 // nothing moves now
+		final, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+		defer cancel()
+		report(final)
+		r.job.Progress = p.since(before)
+	}
+	return p
+}
+
+// since adds what was counted to what the job had moved before.
+func (p *progress) since(before store.Progress) store.Progress {
+	done := before.BytesDone
+	before.BytesDone += p.bytes.Load()
+	before.BytesWire += p.wire.Load()
+	before.Snapshots += int(p.snapshots.Load())
+	before.BytesPerSecond = p.rate.bytesPerSecond
+	if expected := p.expected.Load(); expected > 0 {
+		before.BytesTotal = done + expected
+	}
+	before.BytesTotal = max(before.BytesTotal, before.BytesDone) // an estimate may be too low
+	if compression := p.compression.Load(); compression != nil && (before.Compression == "" || before.Compression == "none") {
+		before.Compression = *compression
+	}
+	return before
+}
+
+// remaining is how many bytes are still to come, as far as known.
+func (p *progress) remaining() uint64 {
+	expected, done := p.expected.Load(), p.bytes.Load()
+	return expected - min(expected, done)
+}
+
+// rateMeter smooths a count to a rate. For one goroutine at a time.
+type rateMeter struct {
+	count          uint64
+	at             time.Time
+	bytesPerSecond uint64
+}
+
+// observe takes the count at a moment. Old rates fade by half with each.
+func (m *rateMeter) observe(count uint64, now time.Time) {
+	last, since := m.count, now.Sub(m.at).Seconds()
+	first := m.at.IsZero()
+	m.count, m.at = count, now
+	if first || since <= 0 {
+		return
+	}
+	lately := uint64(float64(count-last) / since)
+	if m.bytesPerSecond == 0 {
+		m.bytesPerSecond = lately
+		return
+	}
+	m.bytesPerSecond = (m.bytesPerSecond + lately) / 2
+}
+
+// transfersUnderWay knows the replications at work, for what they still will take of the pool.
+type transfersUnderWay struct {
+	mu   sync.Mutex
+	each map[*progress]struct{}
+}
+
+func (t *transfersUnderWay) add(p *progress) (forget func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.each == nil {
+		t.each = make(map[*progress]struct{})
+	}
+	t.each[p] = struct{}{}
+	return func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		delete(t.each, p)
+	}
+}
+
+// promise grants p its bytes if room holds them and what all others are still to bring.
+func (t *transfersUnderWay) promise(p *progress, bytes, room uint64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for other := range t.each {
+		if other != p {
+			left := other.remaining()
+			room -= min(room, left)
+		}
+	}
+	if bytes > room {
+		return false
+	}
+	p.expected.Store(p.bytes.Load() + bytes)
+	return true
+}
+
+// countingReader counts a stream and keeps its error. Its Close is the stream's: a receiver that failed ends a Read that hangs.
+type countingReader struct {
+	io.ReadCloser
+	count *atomic.Uint64
+	total uint64
+	err   error
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	c.count.Add(uint64(n))
+	c.total += uint64(n)
+	if err != nil {
+		c.err = err
+	}
+	return n, err
+}

@@ -1,0 +1,103 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
+	"github.com/hoodynetwork/hoody-agent/internal/lineage"
+)
+
+// smallStream is the mean size in bytes up to which the next stream is asked for while one is received.
+const smallStream = 8 << 20
+
+// opening is a stream that is being asked for.
+type opening struct {
+	cancel context.CancelFunc
+	done   chan struct{}
+	stream Stream
+	err    error
+}
+
+// openStream asks for a stream in the background. drop must be called in the end.
+func openStream(ctx context.Context, source Source, request StreamRequest) *opening {
+	ctx, cancel := context.WithCancel(ctx)
+	o := &opening{cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(o.done)
+		o.stream, o.err = source.Stream(ctx, request)
+	}()
+	return o
+}
+
+// wait returns the stream when the source has answered.
+func (o *opening) wait() (Stream, error) {
+	<-o.done // the context that Stream was called with ends it
+	return o.stream, o.err
+}
+
+// drop ends the asking and the stream. It does nothing for no opening, and may be called again.
+func (o *opening) drop() {
+	if o == nil {
+		return
+	}
+	o.cancel()
+	<-o.done
+	if o.err == nil {
+		_ = o.stream.Close() // again, perhaps
+	}
+}
+
+// receive takes one stream into the pool and makes sure that it was the right one. It ends the stream.
+func (r *run) receive(ctx context.Context, opening *opening, spec ReceiveSpec, progress *progress) error {
+	defer opening.drop()
+	stream, err := opening.wait()
+	if errors.Is(err, errdefs.ErrNotFound) {
+		return planAgain(err)
+	}
+	if err != nil {
+		return err
+	}
+	counted := &countingReader{ReadCloser: stream, count: &progress.bytes}
+	err = r.pool.Receive(ctx, spec, counted)
+	if (err == nil || errors.Is(err, errdefs.ErrAborted)) && counted.err != nil && !errors.Is(counted.err, io.EOF) {
+		// What the stream says about its end counts: why it was cut off, or that it was not what was sent.
+		err = counted.err
+	}
+	wire, compression := stream.Wire()
+	progress.wire.Add(wire)
+	if was := progress.compression.Load(); was == nil || *was == "none" {
+		progress.compression.Store(&compression)
+	}
+	if closed := stream.Close(); err == nil && closed != nil {
+		err = closed
+	}
+	switch {
+	case errors.Is(err, errdefs.ErrNotFound):
+		return planAgain(err)
+	case errors.Is(err, errdefs.ErrExhausted):
+		return outOfSpace(err)
+	case err != nil:
+		return err
+	}
+	dataset, short, _ := lineage.SplitSnapshot(spec.To)
+	received, err := r.pool.Dataset(ctx, dataset)
+	if err != nil {
+		return err
+	}
+	snapshot, ok := received.Snapshot(short)
+	if !ok || snapshot.GUID != spec.GUID {
+		return errdefs.New(errdefs.ErrCorrupt, "", "received snapshot %s where %s was asked for", snapshot.GUID, spec.GUID)
+	}
+	progress.snapshots.Add(1)
+	if r.options.Observe.Received != nil {
+		r.options.Observe.Received(counted.total, wire, compression)
+	}
+	return nil
+}
+
+// planAgain: a snapshot is where it was no longer. Whether it is anywhere the next manifest tells.
+func planAgain(err error) error {
+	return errdefs.New(errdefs.ErrStale, "", "what the stream was planned on is gone").WithCause(err)
+}

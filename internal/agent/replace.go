@@ -1,0 +1,87 @@
+package agent
+
+import (
+	"context"
+	"errors"
+
+	"go.uber.org/zap"
+
+	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
+	"github.com/hoodynetwork/hoody-agent/internal/store"
+)
+
+// What sync and restore share: how a checkout ends, well or not, into a container that had a generation before.
+
+// startAsBefore starts what ran when the operation was accepted; what was stopped stays stopped.
+func (r *run) startAsBefore(ctx context.Context) error {
+	return r.start(ctx, r.job.PriorStatus == store.StatusRunning)
+}
+
+// finishReplace records that the container is on its new generation, and lists what was kept of the displaced one. change
+// adds what the kind of operation has to say.
+func (r *run) finishReplace(ctx context.Context, change func(*store.Tx, *store.Job, *store.Container) error) error {
+	if err := r.restoreAutostart(ctx); err != nil && !errors.Is(err, errdefs.ErrNotFound) {
+		return err
+	}
+	return r.finish(ctx, store.JobDone, func(tx *store.Tx, job *store.Job, container *store.Container) error {
+		job.Progress.DownMillis = r.downMillis()
+		job.Displaced = displacedDataset(job.ID)
+		container.Status = job.PriorStatus
+		container.FailureReason = ""
+		container.Generation = job.Generation
+		container.IDMap = job.IDMap
+		if err := change(tx, job, container); err != nil {
+			return err
+		}
+		if err := listAdopted(tx, *job, container); err != nil {
+			return err
+		}
+		if err := listUndo(tx, *job, container); err != nil {
+			return err
+		}
+		return r.limitUndo(tx, container)
+	})
+}
+
+// undoReplace leaves the container as it was before, running if it ran. What was received and nobody has built on goes, too.
+func (r *run) undoReplace(ctx context.Context) error {
+	if err := r.swapBack(ctx); err != nil {
+		return err
+	}
+	status := r.job.PriorStatus
+	if r.job.PriorIDMap != "" {
+		// What is in place again has the id map that it had; under the other one a start would shift its owners.
+		if err := r.runtime.Configure(ctx, InstanceName(r.job.ContainerID), map[string]string{configIDMap: r.job.PriorIDMap}); err != nil {
+			return err
+		}
+	}
+	if r.job.StoppedAt != nil && status == store.StatusRunning { // else it runs, or somebody else has stopped it
+		if err := r.runtime.Start(ctx, InstanceName(r.job.ContainerID)); err != nil {
+			if errdefs.Retryable(err) && !errors.Is(err, errdefs.ErrBusy) {
+				return err
+			}
+			r.log.Error("the container does not start again after a failed "+string(r.job.Kind), zap.Error(err))
+			status = store.StatusStopped
+		}
+	}
+	if err := r.restoreAutostart(ctx); err != nil && !errors.Is(err, errdefs.ErrNotFound) {
+		return err
+	}
+	if err := r.dropReplicas(ctx); err != nil {
+		return err
+	}
+	giveUp, err := r.unlisted(ctx, r.job.UndoName)
+	if err != nil {
+		return err
+	}
+	return r.finish(ctx, r.failure(), func(tx *store.Tx, job *store.Job, container *store.Container) error {
+		if err := releaseSource(tx, *job); err != nil {
+			return err
+		}
+		if err := giveUp(tx, *container); err != nil {
+			return err
+		}
+		container.Status = status
+		return listAdopted(tx, *job, container) // the runtime's records of them are gone
+	})
+}

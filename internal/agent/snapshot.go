@@ -1,0 +1,256 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
+	"github.com/hoodynetwork/hoody-agent/internal/lineage"
+	"github.com/hoodynetwork/hoody-agent/internal/store"
+)
+
+// CreateSnapshot takes a snapshot and returns when it exists.
+func (a *Agent) CreateSnapshot(ctx context.Context, caller Caller, id string, request CreateSnapshotRequest) (SnapshotResult, error) {
+	if err := a.snapshotsReadable(ctx); err != nil {
+		return SnapshotResult{}, err
+	}
+	var job store.Job
+	var receipt store.Receipt
+	err := a.acceptOnce(ctx, caller, &receipt, func(tx *store.Tx) error {
+		container, _, err := visibleContainer(tx, caller, id, store.PermissionEdit, containerNotFound())
+		if err != nil {
+			return err
+		}
+		if container.JobID != "" && container.Generation.Marker.GUID == 0 {
+			return errdefs.New(errdefs.ErrBusy, "container_finalizing", "Container is still being set up")
+		}
+		if container.JobID != "" {
+			return snapshotOperationInProgress()
+		}
+		if !settled(container.Status) {
+			return stateConflict("Container cannot be snapshot while it is %s", container.Status)
+		}
+		server, err := a.checkServer(tx, container.ServerID, false)
+		if err != nil {
+			return err
+		}
+		history, err := tx.History(id)
+		if err != nil && !errors.Is(err, errdefs.ErrNotFound) {
+			return err
+		}
+		if used, limit := countUserSnapshots(history), a.maxSnapshots(server); used >= limit {
+			return errdefs.New(errdefs.ErrInvalid, "CONTAINER_SNAPSHOT_LIMIT", "The container has reached its snapshot limit").WithData(map[string]any{
+				"field": "container_snapshot_limit", "container_id": id, "server_id": container.ServerID, "current_count": used, "limit": limit})
+		}
+		if request.Alias != nil {
+			if err := freeAlias(history, "", *request.Alias); err != nil {
+				return err
+			}
+		}
+		now := a.now().Truncate(time.Millisecond)
+		snapshot := &store.Snapshot{Name: snapshotName(history, request.Alias, now), Alias: request.Alias, CreatedAt: now}
+		if request.ExpiryDays != nil {
+			snapshot.ExpiresAt = ptr(now.AddDate(0, 0, *request.ExpiryDays))
+		}
+		job = a.newJob(store.JobSnapshot, container, caller)
+		job.Snapshot = snapshot
+		receipt = receiptOf(job)
+		return hold(tx, &container, job)
+	})
+	if err != nil {
+		return SnapshotResult{}, err
+	}
+	return a.awaitSnapshot(ctx, caller, receipt)
+}
+
+// awaitSnapshot waits for a job about a snapshot and returns it as the job left it.
+func (a *Agent) awaitSnapshot(ctx context.Context, caller Caller, receipt store.Receipt) (SnapshotResult, error) {
+	ended, err := a.awaitReceipt(ctx, caller, receipt)
+	if errdefs.ClassOf(err) == errdefs.ErrInternal && ended.Error != nil {
+		// Nobody's fault here: the container's host could not do it, and the caller may know why.
+		return SnapshotResult{}, errdefs.New(errdefs.ErrInternal, "CONTAINER_HOST_COMMAND_FAILED", "%s", ended.Error.Message).WithCause(err)
+	}
+	if err != nil {
+		return SnapshotResult{}, err
+	}
+	container, ok := a.store.Mirror().Container(receipt.ContainerID)
+	if !ok {
+		return SnapshotResult{}, containerNotFound()
+	}
+	return SnapshotResult{Container: *container, Snapshot: *ended.Snapshot}, nil
+}
+
+// snapshotsReadable says in the contract's words, before anything is changed, that limit and aliases cannot be checked.
+func (a *Agent) snapshotsReadable(ctx context.Context) error {
+	_, err := a.store.Barrier(ctx)
+	if errors.Is(err, errdefs.ErrUnavailable) {
+		return errdefs.New(errdefs.ErrUnavailable, "SNAPSHOT_INVENTORY_UNAVAILABLE", "The container's snapshots cannot be looked at now; nothing was changed").WithCause(err)
+	}
+	return err
+}
+
+// maxSnapshots is how many a user may keep of a container of the server; it is in the record of every server that has
+// registered since there is such a thing.
+func (a *Agent) maxSnapshots(server store.Server) int {
+	if server.MaxSnapshots > 0 {
+		return server.MaxSnapshots
+	}
+	return a.options.Server.MaxSnapshots
+}
+
+// freeAlias refuses an alias under which another snapshot than the named one would be found, too.
+func freeAlias(history store.History, name, alias string) error {
+	for _, snapshot := range history.Snapshots {
+		if snapshot.Name != name && (snapshot.Name == alias || snapshot.Alias != nil && *snapshot.Alias == alias) {
+			return errdefs.New(errdefs.ErrAlreadyExists, "RESOURCE_ALREADY_EXISTS", "A snapshot of this container already has that name or alias")
+		}
+	}
+	return nil
+}
+
+// snapshotName derives the canonical name: the alias reduced to letters, digits, _ and -, without leading hyphens, or
+// else the time. A name that is taken gets a number.
+func snapshotName(history store.History, alias *string, now time.Time) string {
+	name := ""
+	if alias != nil {
+		name = strings.TrimLeft(strings.Map(func(c rune) rune {
+			if c < 128 && (c == '_' || c == '-' || unicode.IsLetter(c) || unicode.IsDigit(c)) {
+				return c
+			}
+			return -1
+		}, *alias), "-")
+	}
+	if name == "" {
+		name = now.Format("snap-20060102-150405")
+	}
+	free := func(candidate string) bool {
+		return !slices.ContainsFunc(history.Snapshots, func(s store.Snapshot) bool {
+			return s.Name == candidate || s.Alias != nil && *s.Alias == candidate
+		})
+	}
+	candidate := name
+	for n := 2; !free(candidate); n++ {
+		candidate = fmt.Sprintf("%s-%d", name, n)
+	}
+	return candidate
+}
+
+// Snapshots lists a container's snapshots, newest first. Automatic ones are listed, too: they can be restored.
+func (a *Agent) Snapshots(ctx context.Context, caller Caller, id string) (SnapshotList, error) {
+	container, err := a.readContainer(ctx, caller, id)
+	if err != nil {
+		return SnapshotList{}, err
+	}
+	list := SnapshotList{Container: container, MaxSnapshots: a.options.Server.MaxSnapshots}
+	if server, ok := a.store.Mirror().Server(container.ServerID); ok {
+		list.MaxSnapshots = a.maxSnapshots(*server)
+	}
+	if history, ok := a.store.Mirror().History(id); ok {
+		list.Snapshots = slices.Clone(history.Snapshots)
+		slices.Reverse(list.Snapshots)
+	}
+	return list, nil
+}
+
+// A snapshot: the name is journalled, the snapshot made, the record written.
+var snapshotOperation = operation{
+	phases: []phase{
+		{name: "snapshot", do: (*run).takeSnapshot},
+		{name: "finish", do: (*run).finishSnapshot, patient: true},
+	},
+	undo: (*run).undoSnapshot,
+}
+
+func (r *run) takeSnapshot(ctx context.Context) error {
+	instance, err := r.runtime.Instance(ctx, InstanceName(r.job.ContainerID))
+	if err != nil {
+		return err
+	}
+	dataset := InstanceDataset(instance.Name)
+	current, err := r.pool.Dataset(ctx, dataset)
+	if err != nil {
+		return err
+	}
+	name := r.job.Freeze.Name
+	made, exists := current.Snapshot(name)
+	if name == "" || !exists {
+		name = newSnapshotName(r.now())
+		if err := r.journal(ctx, func(job *store.Job) { job.Freeze = store.Freeze{Name: name, At: r.now()} }); err != nil {
+			return err
+		}
+		if made, err = r.pool.Snapshot(ctx, dataset, name); err != nil {
+			return err
+		}
+	}
+	return r.journal(ctx, func(job *store.Job) {
+		job.Freeze.GUID = made.GUID
+		job.IDMap = instance.IDMap
+		job.Snapshot.GUID, job.Snapshot.Size, job.Snapshot.IDMap = made.GUID, made.Referenced, instance.IDMap
+	})
+}
+
+func (r *run) finishSnapshot(ctx context.Context) error {
+	return r.finish(ctx, store.JobDone, func(tx *store.Tx, job *store.Job, container *store.Container) error {
+		history, err := tx.History(container.ID)
+		if err != nil && !errors.Is(err, errdefs.ErrNotFound) {
+			return err
+		}
+		if slices.ContainsFunc(history.Snapshots, func(s store.Snapshot) bool { return s.Name == job.Snapshot.Name }) {
+			return nil
+		}
+		history.ContainerID = container.ID
+		history.Snapshots = append(slices.Clone(history.Snapshots), *job.Snapshot)
+		container.SnapshotCount = countUserSnapshots(history)
+		noteFrozen(container, job.Freeze)
+		return tx.PutHistory(history)
+	})
+}
+
+// undoSnapshot gives up the request.
+func (r *run) undoSnapshot(ctx context.Context) error {
+	giveUp, err := r.unlisted(ctx, r.job.Freeze.Name)
+	if err != nil {
+		return err
+	}
+	return r.finish(ctx, r.failure(), func(tx *store.Tx, _ *store.Job, container *store.Container) error {
+		return giveUp(tx, *container)
+	})
+}
+
+// unlisted finds what a job may have made in the container's dataset under a journalled name, empty for none, that nobody
+// will list. What it returns records that it may go: without that it would be kept, for nobody knows whose it is.
+func (r *run) unlisted(ctx context.Context, name string) (giveUp func(*store.Tx, store.Container) error, err error) {
+	nothing := func(*store.Tx, store.Container) error { return nil }
+	if name == "" {
+		return nothing, nil
+	}
+	current, err := r.pool.Dataset(ctx, InstanceDataset(InstanceName(r.job.ContainerID)))
+	if errors.Is(err, errdefs.ErrNotFound) {
+		return nothing, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	made, exists := current.Snapshot(name)
+	if !exists {
+		return nothing, nil
+	}
+	return func(tx *store.Tx, container store.Container) error {
+		return r.entomb(tx, container, []lineage.GUID{made.GUID})
+	}, nil
+}
+
+func countUserSnapshots(history store.History) int {
+	count := 0
+	for _, snapshot := range history.Snapshots {
+		if !snapshot.Undo {
+			count++
+		}
+	}
+	return count
+}

@@ -1,0 +1,219 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
+	"github.com/hoodynetwork/hoody-agent/internal/lineage"
+	"github.com/hoodynetwork/hoody-agent/internal/store"
+)
+
+// The pool is stamped with the store that its records are in. An empty, old or wrong store would make everything in the
+// pool look like leftovers; the stamp is how the agent notices before it believes such a store.
+
+// propertyStamp is set on poolParent: "<store id>/<server id>/<store revision>", one property so that it changes at once.
+const propertyStamp = "hoody:stamp"
+
+// poolParent holds everything of the agent's own in the pool.
+const poolParent = "hoody"
+
+// stamp says whose records describe a pool, and how far they had come when it was last written.
+type stamp struct {
+	store, server string
+	revision      int64
+}
+
+func (s stamp) String() string { return fmt.Sprintf("%s/%s/%d", s.store, s.server, s.revision) }
+
+func parseStamp(text string) (stamp, error) {
+	parts := strings.Split(text, "/")
+	if len(parts) != 3 || parts[0] == "" || parts[1] == "" {
+		return stamp{}, fmt.Errorf("stamp %q: %w", text, errdefs.ErrCorrupt)
+	}
+	revision, err := strconv.ParseInt(parts[2], 10, 64)
+	if err != nil {
+		return stamp{}, fmt.Errorf("stamp %q: %w: %w", text, errdefs.ErrCorrupt, err)
+	}
+	return stamp{store: parts[0], server: parts[1], revision: revision}, nil
+}
+
+// The ways in which records and pool do not belong together.
+const (
+	FindingPoolNotStamped   = "pool-not-stamped"
+	FindingOtherStore       = "pool-of-another-store"
+	FindingOtherServer      = "pool-of-another-server"
+	FindingRecordsOlder     = "records-older-than-pool"
+	FindingStampNotReadable = "pool-stamp-not-readable"
+)
+
+const recoverHint = "Containers go on and new ones can be made; nothing is removed or taken up again. " +
+	"Stop the agent and look at `hoody-agent recover`; with --apply it puts the records in order."
+
+// judgeStamp compares the stamp on the pool with the store's own; nil means that they belong together. noted is the
+// revision that the store says the pool was stamped with, 0 for none.
+func judgeStamp(onPool string, storeID, serverID string, noted int64) *Finding {
+	distrust := func(code, format string, args ...any) *Finding {
+		return &Finding{Code: code, Object: poolParent, Text: fmt.Sprintf(format, args...), Hint: recoverHint}
+	}
+	if onPool == "" {
+		return distrust(FindingPoolNotStamped, "the pool holds containers, but not the stamp that says whose records describe them")
+	}
+	s, err := parseStamp(onPool)
+	switch {
+	case err != nil:
+		return distrust(FindingStampNotReadable, "the pool's stamp cannot be read: %v", err)
+	case s.store != storeID:
+		return distrust(FindingOtherStore, "the pool belongs to store %s, the records here are of store %s", s.store, storeID)
+	case s.server != serverID:
+		return distrust(FindingOtherServer, "the pool belongs to server %s, this is server %s", s.server, serverID)
+	case noted < s.revision:
+		return distrust(FindingRecordsOlder, "the pool was stamped at revision %d of the store, which knows of %d only: it was put back to an older state", s.revision, noted)
+	}
+	return nil
+}
+
+// holdsAgentData tells whether anything of an agent's is in the pool besides the empty places for it.
+func holdsAgentData(inventory lineage.Inventory) bool {
+	for _, dataset := range inventory.Datasets {
+		below := strings.HasPrefix(dataset.Name, incomingPrefix) || strings.HasPrefix(dataset.Name, generationsPrefix)
+		if below || dataset.Properties[propertyContainer] != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// checkStamp compares pool and records at the start, and stamps a pool that has nothing of the agent's on it. An error
+// means that it is not known; that they do not belong together is no error, see Degraded.
+func (a *Agent) checkStamp(ctx context.Context) error {
+	inventory, err := a.pool.Inventory(ctx)
+	if err != nil {
+		return err
+	}
+	parent, _ := inventory.Dataset(poolParent)
+	if parent.Properties[propertyStamp] == "" && !holdsAgentData(inventory) {
+		a.log.Info("new pool; stamps it", zap.String("store", a.store.StoreID()))
+		return a.writeStamp(ctx)
+	}
+	if err := a.trusted(ctx); err != nil && a.Degraded() == nil {
+		return err
+	}
+	return nil
+}
+
+// trusted tells whether the records in the store are those of this pool: nil when they are. Whatever destroys or takes
+// back for want of a record asks first. errdefs.ErrFailedPrecondition says that they are not, until `recover`; any other
+// error that it cannot be told now.
+func (a *Agent) trusted(ctx context.Context) error {
+	// The pool is read before the store: the stamp is written to the store first, so the store is never behind in good order.
+	parent, err := a.pool.Dataset(ctx, poolParent)
+	if err != nil {
+		return fmt.Errorf("read the pool's stamp: %w", err)
+	}
+	noted, err := a.notedStamp(ctx)
+	if err != nil {
+		return fmt.Errorf("read the store's stamp: %w", err)
+	}
+	found := judgeStamp(parent.Properties[propertyStamp], a.store.StoreID(), a.id, noted)
+	a.setDegraded(found)
+	if found != nil {
+		return errdefs.New(errdefs.ErrFailedPrecondition, "", "%s", found.Text)
+	}
+	return nil
+}
+
+// notedStamp reads the store's side, linearizably; 0 for none.
+func (a *Agent) notedStamp(ctx context.Context) (noted int64, err error) {
+	_, err = a.store.Update(ctx, func(tx *store.Tx) error {
+		known, err := tx.Stamp(a.id)
+		if err != nil && !errors.Is(err, errdefs.ErrNotFound) {
+			return err
+		}
+		noted = known.Revision
+		return nil
+	})
+	return noted, err
+}
+
+// writeStamp stamps the pool as belonging to this store and this server: first the store's side, then the pool's.
+func (a *Agent) writeStamp(ctx context.Context) error {
+	revision, err := noteStamp(ctx, a.store, a.id, 0)
+	if err != nil {
+		return err
+	}
+	return a.pool.SetProperties(ctx, poolParent, stampProperties(a.store, a.id, revision))
+}
+
+// noteStamp writes the store's side of a stamp and returns its revision, least or later. It goes on with each call, so that
+// an older state of the store is always seen to be one.
+func noteStamp(ctx context.Context, records *store.Store, serverID string, least int64) (noted int64, err error) {
+	revision := max(records.Mirror().Revision(), least)
+	_, err = records.Update(ctx, func(tx *store.Tx) error {
+		known, err := tx.Stamp(serverID)
+		if err != nil && !errors.Is(err, errdefs.ErrNotFound) {
+			return err
+		}
+		noted = max(known.Revision+1, revision)
+		return tx.PutStamp(store.Stamp{ServerID: serverID, Revision: noted})
+	})
+	return noted, err
+}
+
+func stampProperties(records *store.Store, serverID string, revision int64) Properties {
+	return Properties{propertyStamp: stamp{store: records.StoreID(), server: serverID, revision: revision}.String()}
+}
+
+// Degraded tells why the agent does not trust its records; nil while it does.
+func (a *Agent) Degraded() *Finding {
+	a.degraded.mu.Lock()
+	defer a.degraded.mu.Unlock()
+	return a.degraded.finding
+}
+
+// setDegraded notes the outcome of a check, and says so where it changed.
+func (a *Agent) setDegraded(found *Finding) {
+	a.degraded.mu.Lock()
+	defer a.degraded.mu.Unlock()
+	was := a.degraded.finding
+	switch {
+	case found == nil && was != nil:
+		a.log.Info("records and pool belong together again")
+	case found != nil && (was == nil || was.Code != found.Code):
+		found.Since = a.now()
+		a.log.Error("RECORDS NOT TRUSTED: garbage collection and reconcile are read-only", zap.String("code", found.Code), zap.String("reason", found.Text), zap.String("hint", found.Hint))
+	case found != nil:
+		found.Since = was.Since
+	}
+	a.degraded.finding = found
+}
+
+// holdOpenJobs keeps the agent from continuing jobs that it finds in records that are not the pool's: they may have been
+// done long ago, and doing them again, or undoing them, would do away with what came after. `recover` ends them.
+func (a *Agent) holdOpenJobs() {
+	a.degraded.mu.Lock()
+	defer a.degraded.mu.Unlock()
+	if a.degraded.finding == nil {
+		return
+	}
+	a.degraded.held = make(map[string]bool)
+	for _, job := range a.store.Mirror().OpenJobs(a.id) {
+		a.degraded.held[job.ID] = true
+		a.log.Warn("job is not continued", zap.String("job", job.ID), zap.String("kind", string(job.Kind)), zap.String("container", job.ContainerID))
+	}
+}
+
+// refuseHeld says that nothing can wait for a job that this agent does not continue.
+func (a *Agent) refuseHeld(jobID string) error {
+	a.degraded.mu.Lock()
+	defer a.degraded.mu.Unlock()
+	if a.degraded.held[jobID] {
+		return stateConflict("The operation in progress is neither continued nor cancelled until an operator has recovered the server's records")
+	}
+	return nil
+}

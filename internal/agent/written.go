@@ -1,0 +1,61 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/hoodynetwork/hoody-agent/internal/lineage"
+	"github.com/hoodynetwork/hoody-agent/internal/store"
+)
+
+// SourceWritten tells, by the id of the copy, how many bytes were written on a source of this server since the state that
+// the copy holds; the copies may be anywhere. It looks at no more than limit snapshots, since each costs a command. A
+// copy whose state the source's generation does not hold (any more) is left out: nobody can tell.
+func (a *Agent) SourceWritten(ctx context.Context, limit int) (map[string]uint64, error) {
+	inventory, err := a.pool.Inventory(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("bytes written on sources: %w", err)
+	}
+	written := make(map[string]uint64)
+	for _, source := range a.store.Mirror().ContainersOnServer(a.id) {
+		copies := a.store.Mirror().CopiesOf(source.ID)
+		if len(copies) == 0 {
+			continue
+		}
+		dataset, ok := inventory.Dataset(InstanceDataset(InstanceName(source.ID)))
+		if !ok {
+			continue
+		}
+		for _, snapshot := range dataset.Snapshots {
+			holders := holding(copies, snapshot.GUID)
+			if len(holders) == 0 {
+				continue
+			}
+			if limit--; limit < 0 {
+				return written, nil
+			}
+			bytes, err := a.pool.Written(ctx, dataset.Name+"@"+snapshot.Name)
+			if err != nil {
+				return nil, fmt.Errorf("bytes written on source %s: %w", source.ID, err)
+			}
+			for _, id := range holders {
+				written[id] = bytes
+			}
+		}
+	}
+	return written, nil
+}
+
+// holding lists the copies that were checked out from the snapshot.
+func holding(copies []*store.Container, snapshot lineage.GUID) []string {
+	var ids []string
+	for _, derived := range copies {
+		if derived.Generation.Base == snapshot {
+			ids = append(ids, derived.ID)
+		}
+	}
+	return ids
+}
+
+// Replications is how many replications are at work.
+func (a *Agent) Replications() int { return len(a.transfers) }

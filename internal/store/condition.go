@@ -1,0 +1,52 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Condition is what etcd says of its own space.
+type Condition struct {
+	Size, InUse int64    // of the database file of the member that has the largest, and of what is in it, in bytes
+	Quota       int64    // the size at which etcd stops taking writes; 0 for one that does not tell (before 3.6)
+	Alarms      []string // that are raised
+}
+
+// The alarms that etcd knows, in its own words.
+const (
+	AlarmNoSpace = "NOSPACE"
+	AlarmCorrupt = "CORRUPT"
+)
+
+// memberTimeout bounds what one member is given to answer: one that is down must not hide the others.
+const memberTimeout = 2 * time.Second
+
+// Condition asks the members of etcd that the store knows. It returns errdefs.ErrUnavailable when none answers.
+func (s *Store) Condition(ctx context.Context) (Condition, error) {
+	alarms, err := s.client.AlarmList(ctx)
+	if err != nil {
+		return Condition{}, etcdError("list alarms", err)
+	}
+	var condition Condition
+	for _, alarm := range alarms.Alarms {
+		condition.Alarms = append(condition.Alarms, alarm.Alarm.String())
+	}
+	var failures []error
+	endpoints := s.client.Endpoints()
+	for _, endpoint := range endpoints {
+		bounded, cancel := context.WithTimeout(ctx, memberTimeout)
+		member, err := s.client.Status(bounded, endpoint)
+		cancel()
+		switch {
+		case err != nil:
+			failures = append(failures, etcdError("status of "+endpoint, err))
+		case member.DbSize > condition.Size:
+			condition.Size, condition.InUse, condition.Quota = member.DbSize, member.DbSizeInUse, member.DbSizeQuota
+		}
+	}
+	if len(failures) == len(endpoints) {
+		return Condition{}, errors.Join(failures...)
+	}
+	return condition, nil
+}

@@ -1,0 +1,56 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
+)
+
+// ErrFull is a write that etcd refuses because its quota is used up. It passes: compaction runs, or somebody makes room.
+var ErrFull = fmt.Errorf("the store is full: %w", errdefs.ErrExhausted)
+
+// etcdError gives an error of the etcd client its class. op says what was being done.
+func etcdError(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w: %w", op, etcdClass(err), err)
+}
+
+func etcdClass(err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return errdefs.ErrUnavailable
+	}
+	switch toEtcd := rpctypes.Error(err); {
+	case errors.Is(toEtcd, rpctypes.ErrNoSpace):
+		return ErrFull
+	case errors.Is(toEtcd, rpctypes.ErrRequestTooLarge),
+		errors.Is(toEtcd, rpctypes.ErrTooManyOps):
+		return errdefs.ErrExhausted
+	case errors.Is(toEtcd, rpctypes.ErrCompacted), errors.Is(toEtcd, rpctypes.ErrLeaseNotFound):
+		return errdefs.ErrStale
+	case errors.Is(toEtcd, rpctypes.ErrCorrupt):
+		return errdefs.ErrCorrupt
+	}
+	code := status.Code(err)
+	var withCode rpctypes.EtcdError
+	if errors.As(err, &withCode) {
+		code = withCode.Code()
+	}
+	switch code {
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.Aborted,
+		// Refused credentials are our configuration's fault, never the caller's: to him the store is away.
+		codes.PermissionDenied, codes.Unauthenticated:
+		return errdefs.ErrUnavailable
+	case codes.ResourceExhausted:
+		return errdefs.ErrExhausted
+	default:
+		return errdefs.ErrInternal
+	}
+}

@@ -1,0 +1,93 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
+)
+
+func TestOldFinishedJobsAreRemoved(t *testing.T) {
+	t.Parallel()
+	now := time.Now().UTC()
+	long, recent := now.Add(-2*time.Hour), now.Add(-time.Minute)
+	s := openEmbedded(t, func(o *Options) { o.JobRetention = time.Hour })
+	update(t, s, func(tx *Tx) error { return tx.PutServer(Server{ID: "s2"}) })
+	put := func(job Job) { update(t, s, func(tx *Tx) error { return tx.PutJob(job) }) }
+	for i := range 3*sweepBatch + 1 {
+		put(Job{ID: fmt.Sprintf("old%d", i), ServerID: "s1", State: JobDone, FinishedAt: &long, History: longHistory(1)})
+	}
+	put(Job{ID: "unfinished", ServerID: "s1", State: JobRunning, UpdatedAt: long})
+	put(Job{ID: "recent", ServerID: "s1", State: JobFailed, UpdatedAt: long, FinishedAt: &recent})
+	put(Job{ID: "registered", ServerID: "s2", State: JobDone, FinishedAt: &long})
+	put(Job{ID: "orphan", ServerID: "s3", State: JobDone, FinishedAt: &long})
+
+	if err := s.sweepJobs(testContext(t), now.Add(-time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	for _, job := range s.Mirror().Jobs() {
+		left = append(left, job.ID)
+	}
+	if got := strings.Join(left, " "); got != "recent registered unfinished" {
+		t.Errorf("left: %s", got)
+	}
+	histories, err := s.client.Get(testContext(t), s.keys.kind(kindJobHistory), clientv3.WithPrefix(), clientv3.WithCountOnly())
+	if err != nil || histories.Count != 0 {
+		t.Errorf("%d histories left, %v", histories.Count, err)
+	}
+}
+
+func TestHouseIsKeptInTheBackground(t *testing.T) {
+	t.Parallel()
+	s := openEmbedded(t, func(o *Options) { o.JobRetention, o.Housekeeping = time.Nanosecond, 10*time.Millisecond })
+	jobs := s.Mirror().Subscribe(KindJob)
+	defer jobs.Close()
+	update(t, s, func(tx *Tx) error { return tx.PutJob(Job{ID: "j1", ServerID: "s1", State: JobDone}) })
+	next(t, jobs)
+	if old, new := Records[Job](next(t, jobs)); old == nil || new != nil {
+		t.Errorf("want the job's removal, got %v -> %v", old, new)
+	}
+}
+
+func TestQuotaIsRelieved(t *testing.T) {
+	t.Parallel()
+	s := openEmbedded(t, func(o *Options) { o.Embedded.QuotaBytes = 16 << 20 })
+	condition := func() Condition {
+		condition, err := s.Condition(testContext(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return condition
+	}
+	if c := condition(); c.Size == 0 || c.InUse == 0 || c.InUse > c.Size || c.Quota != 16<<20 || len(c.Alarms) != 0 {
+		t.Errorf("to begin with: %+v", c)
+	}
+	fill := strings.Repeat("x", 1<<20)
+	var err error
+	for i := range 64 {
+		_, err = s.Update(testContext(t), func(tx *Tx) error {
+			return tx.PutContainer(Container{ID: "c1", Image: fmt.Sprint(i, fill)})
+		})
+		if err != nil {
+			break
+		}
+	}
+	if !errors.Is(err, errdefs.ErrExhausted) || !errors.Is(err, ErrFull) {
+		t.Fatalf("beyond the quota: %v", err)
+	}
+	eventually(t, "the alarm to be raised", func() bool { return slices.Equal(condition().Alarms, []string{AlarmNoSpace}) })
+	if err := s.relieveQuota(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	if left := condition().Alarms; len(left) > 0 {
+		t.Errorf("alarms left: %v", left)
+	}
+	update(t, s, func(tx *Tx) error { return tx.PutContainer(Container{ID: "c1"}) })
+}

@@ -1,0 +1,180 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
+)
+
+// Lease keeps a server alive in everybody's eyes until it is closed or the process dies.
+type Lease struct {
+	store  *Store
+	server string
+	logger *zap.Logger
+	lost   chan struct{} // closed when another host has taken the id
+	stop   context.CancelFunc
+	done   sync.WaitGroup
+
+	mu sync.Mutex
+	id clientv3.LeaseID
+}
+
+// presence is the value of a server's alive key.
+type presence struct {
+	Instance string    `json:"instance"`
+	Since    time.Time `json:"since"`
+}
+
+// Register writes the server's record and shows it as alive for as long as the lease is open. The record's CreatedAt
+// and Draining are kept from before. A lease that etcd lets expire, because neither could reach the other in time,
+// is taken out again in the background.
+//
+// It returns errdefs.ErrBusy when a host with another Options.Instance is alive under the same id, and errdefs.ErrInvalid
+// when that option or the id is missing. The same host takes its id over at once, even while its last process's lease
+// runs. ctx bounds the registration only; Close the lease before the store.
+func (s *Store) Register(ctx context.Context, server Server) (*Lease, error) {
+	if err := checkID(KindServer, server.ID); err != nil {
+		return nil, fmt.Errorf("register: %w", err)
+	}
+	if s.opts.Instance == "" {
+		return nil, fmt.Errorf("register server %s: no instance token given: %w", server.ID, errdefs.ErrInvalid)
+	}
+	l := &Lease{
+		store:  s,
+		server: server.ID,
+		logger: s.logger.With(zap.String("server", server.ID)),
+		lost:   make(chan struct{}),
+	}
+	err := l.grant(ctx, func(tx *Tx) error {
+		record := server
+		if was, err := tx.Server(server.ID); err == nil {
+			record.CreatedAt, record.Draining = was.CreatedAt, was.Draining
+		} else if !errors.Is(err, errdefs.ErrNotFound) {
+			return err
+		}
+		return tx.PutServer(record)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("register server %s: %w", server.ID, err)
+	}
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	l.stop = stop
+	l.done.Go(func() { l.keep(background) })
+	return l, nil
+}
+
+// Lost is closed when another host registered under the same id while this one was cut off: this one must stop working.
+func (l *Lease) Lost() <-chan struct{} { return l.lost }
+
+// Close ends the lease: the server is not alive any more. When etcd is away the TTL does it. Further calls do nothing.
+func (l *Lease) Close() error {
+	l.stop()
+	l.done.Wait()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.id == clientv3.NoLease {
+		return nil
+	}
+	id := l.id
+	l.id = clientv3.NoLease
+	err := l.store.bounded(context.Background(), func(ctx context.Context) error {
+		_, err := l.store.client.Revoke(ctx, id)
+		return etcdError("close lease of server "+l.server, err)
+	})
+	if errors.Is(err, errdefs.ErrStale) {
+		return nil // expired meanwhile
+	}
+	return err
+}
+
+// grant takes out a lease and puts the alive key under it, with more in the same transaction.
+func (l *Lease) grant(ctx context.Context, more func(tx *Tx) error) error {
+	ctx, cancel := context.WithTimeout(ctx, l.store.opts.UpdateTimeout)
+	defer cancel()
+	granted, err := l.store.client.Grant(ctx, int64(max(l.store.opts.LeaseTTL, time.Second)/time.Second))
+	if err != nil {
+		return etcdError("grant lease", err)
+	}
+	value, err := encode("presence", presence{Instance: l.store.opts.Instance, Since: time.Now().UTC()})
+	if err != nil {
+		return err
+	}
+	_, err = l.store.Update(ctx, func(tx *Tx) error {
+		key := tx.keys.record(kindAlive, l.server)
+		if held := tx.get(key); held != "" {
+			holder, err := decode[presence]("presence of server "+l.server, []byte(held))
+			if err != nil {
+				return err
+			}
+			if holder.Instance != l.store.opts.Instance {
+				return fmt.Errorf("another host is alive under this server id since %s: %w",
+					holder.Since.Format(time.RFC3339), errdefs.ErrBusy)
+			}
+		}
+		tx.put(key, value, clientv3.WithLease(granted.ID))
+		return more(tx)
+	})
+	if err != nil {
+		// Not under the caller's context: it may be what ended the update. A lease that stays behind just expires.
+		_ = l.store.bounded(context.WithoutCancel(ctx), func(ctx context.Context) error {
+			_, err := l.store.client.Revoke(ctx, granted.ID)
+			return err
+		})
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.id = granted.ID
+	return nil
+}
+
+// keep renews the lease and takes out a new one when it is lost, until ctx ends.
+func (l *Lease) keep(ctx context.Context) {
+	for {
+		l.renew(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		l.logger.Warn("lease lost, registering again")
+		for {
+			err := l.grant(ctx, func(*Tx) error { return nil })
+			if err == nil {
+				break
+			}
+			if ctx.Err() != nil {
+				return
+			}
+			if errors.Is(err, errdefs.ErrBusy) && !errors.Is(err, errConflicts) {
+				l.logger.Error("lease lost to another host", zap.Error(err))
+				close(l.lost)
+				return
+			}
+			l.logger.Warn("register again", zap.Error(err))
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(retryWait):
+			}
+		}
+	}
+}
+
+// renew returns when the lease cannot be renewed any more or ctx ends. The client sends a renewal every third of the TTL.
+func (l *Lease) renew(ctx context.Context) {
+	l.mu.Lock()
+	id := l.id
+	l.mu.Unlock()
+	renewals, err := l.store.client.KeepAlive(ctx, id)
+	if err != nil {
+		return
+	}
+	for range renewals {
+	}
+}

@@ -1,0 +1,175 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"go.etcd.io/etcd/client/v3/concurrency"
+
+	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
+)
+
+// etcd's default limits, which an external cluster may be counted on to have, and what one transaction makes of them.
+const (
+	maxOperations = 128              // comparisons of a transaction: one per key read and one more per key written
+	maxBytes      = 1536<<10 - 8<<10 // of a request; a little is left for its envelope
+	bytesPerKey   = 48               // what a comparison or an operation costs besides key and value
+)
+
+const (
+	maxAttempts   = 100
+	queueAfter    = 2 // attempts that run beside others; further ones take turns
+	conflictPause = 5 * time.Millisecond
+)
+
+var errConflicts = errors.New("other writers kept getting in between")
+
+// Update runs fn in one serializable transaction and returns the revision it was written at, once this process's mirror
+// shows it: whoever got the revision reads his own writes here, and elsewhere after Mirror.WaitRevision.
+//
+// What fn reads is checked when it commits. If any of it has changed, or somebody wrote what fn writes, fn runs again:
+// it must not have effects besides the Tx, and must assign, not add to, variables outside. It runs on another
+// goroutine; a panic in it ends the process.
+//
+// An error of fn is returned as it is, and nothing is written. Otherwise: errdefs.ErrBusy when conflicts do not end,
+// errdefs.ErrExhausted when the transaction is larger than etcd takes (nothing was sent) or etcd's quota is used up,
+// errdefs.ErrUnavailable when etcd or ctx cuts it off. In that last case a revision of 0 means that the outcome is not
+// known (the answer may have been lost), and any other that it is written but the mirror is behind. errdefs.ErrCorrupt
+// means that etcd turned out to hold another store than the one that was opened.
+//
+// A transaction that changes nothing returns the newest revision among what it read. Update is safe for concurrent use.
+func (s *Store) Update(ctx context.Context, fn func(tx *Tx) error) (revision int64, err error) {
+	if err := s.mirror.intact(); err != nil {
+		return 0, fmt.Errorf("update: %w", err)
+	}
+	bounded, cancel := context.WithTimeout(ctx, s.opts.UpdateTimeout)
+	defer cancel()
+	revision, err = s.commit(bounded, fn)
+	if err != nil {
+		return 0, err
+	}
+	if err := s.mirror.WaitRevision(bounded, revision); err != nil {
+		return revision, fmt.Errorf("update: written at revision %d: %w", revision, err)
+	}
+	return revision, nil
+}
+
+// attempt is the state of one Update across the runs of its function.
+type attempt struct {
+	store  *Store
+	runs   int
+	queued bool
+	tx     *Tx
+	failed error // what fn or the checks around it returned; nil when etcd is to blame
+}
+
+func (s *Store) commit(ctx context.Context, fn func(tx *Tx) error) (revision int64, err error) {
+	a := &attempt{store: s}
+	defer a.leaveQueue()
+	defer func(began time.Time) {
+		if a.failed != nil {
+			s.opts.Observe("update", time.Since(began), nil) // the transaction's own answer
+			return
+		}
+		s.opts.Observe("update", time.Since(began), err)
+	}(time.Now())
+	for {
+		response, err := concurrency.NewSTM(s.client, func(stm concurrency.STM) error {
+			a.failed = a.run(ctx, stm, fn)
+			return a.failed
+		}, concurrency.WithAbortContext(ctx), concurrency.WithIsolation(concurrency.SerializableSnapshot))
+		switch {
+		case a.failed != nil:
+			return 0, a.failed
+		case outOfStep(err):
+			continue
+		case err != nil:
+			return 0, etcdError("update", err)
+		case len(a.tx.writes) > 0:
+			return response.Header.Revision, nil
+		}
+		return a.tx.newestRead(), nil
+	}
+}
+
+// outOfStep tells that a read failed for where it landed, before anything was sent to commit: the second read of a
+// transaction asks any member of the cluster for the revision of the first, and that one may not be there yet, or past it.
+func outOfStep(err error) bool {
+	return errors.Is(err, rpctypes.ErrFutureRev) || errors.Is(err, rpctypes.ErrCompacted)
+}
+
+func (a *attempt) run(ctx context.Context, stm concurrency.STM, fn func(tx *Tx) error) error {
+	if a.runs++; a.runs > maxAttempts {
+		return fmt.Errorf("update: gave up after %d attempts: %w: %w", maxAttempts, errdefs.ErrBusy, errConflicts)
+	}
+	if err := a.backOff(ctx); err != nil {
+		return fmt.Errorf("update: %w: %w", errdefs.ErrUnavailable, err)
+	}
+	a.tx = &Tx{stm: stm, keys: a.store.keys, reads: make(map[string]int64), before: make(map[string]string), writes: make(map[string]int)}
+	if err := fn(a.tx); err != nil {
+		return err
+	}
+	return a.tx.checkLimits()
+}
+
+// backOff makes writers of this process that lost twice take turns, so that a crowd on one record costs one attempt each
+// instead of its square. Conflicts with other processes are only spread out.
+func (a *attempt) backOff(ctx context.Context) error {
+	if err := ctx.Err(); err != nil || a.runs <= queueAfter {
+		return err
+	}
+	if !a.queued {
+		select {
+		case a.store.turn <- struct{}{}:
+			a.queued = true
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	pause := time.NewTimer(rand.N(conflictPause))
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (a *attempt) leaveQueue() {
+	if a.queued {
+		<-a.store.turn
+	}
+}
+
+// checkLimits refuses what etcd would refuse, before anything is sent and with numbers that help.
+func (tx *Tx) checkLimits() error {
+	operations, bytes := len(tx.reads)+len(tx.writes), 0
+	for key := range tx.reads {
+		bytes += 2 * (len(key) + bytesPerKey) // compared, and read again in case of a conflict
+	}
+	for key, size := range tx.writes {
+		bytes += 2*(len(key)+bytesPerKey) + size
+	}
+	if operations > maxOperations {
+		return fmt.Errorf("update: %d keys read and %d written, %d together are the limit: %w",
+			len(tx.reads), len(tx.writes), maxOperations, errdefs.ErrExhausted)
+	}
+	if bytes > maxBytes {
+		return fmt.Errorf("update: a transaction of %d bytes, %d are the limit: %w", bytes, maxBytes, errdefs.ErrExhausted)
+	}
+	return nil
+}
+
+func (tx *Tx) newestRead() int64 {
+	var newest int64
+	for _, revision := range tx.reads {
+		newest = max(newest, revision)
+	}
+	return newest
+}
