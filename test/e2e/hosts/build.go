@@ -190,7 +190,14 @@ func installTools(ctx context.Context, tools map[string]string) error {
 
 // aptInstall installs packages, refreshing the package lists only when that is what was missing.
 func aptInstall(ctx context.Context, packages ...string) error {
-	install := append([]string{"apt-get", "install", "-y", "-q", "--no-install-recommends"}, packages...)
+	// Another pair of hosts may be installing the same just now, and apt does not wait for whoever refreshes the lists.
+	unlock, err := lockFile(filepath.Join(os.TempDir(), "hoody-agent-e2e-apt.lock"))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	const wait = "DPkg::Lock::Timeout=600"
+	install := append([]string{"apt-get", "install", "-o", wait, "-y", "-q", "--no-install-recommends"}, packages...)
 	first := aptRun(ctx, install...)
 	if first == nil {
 		return nil
