@@ -15,49 +15,48 @@ import (
 	"github.com/hoodynetwork/hoody-agent/test/e2e/hosts"
 )
 
-// TestReadme installs the agent on a host that has the packages of ZFS and Incus and nothing else, and makes the first copy
-// there, by typing what the README says.
+// TestReadme installs the agent on a host that has the packages of ZFS and Incus and nothing else, makes the first copy
+// there, and makes a fleet of it and a second host, by typing what the README says.
 func TestReadme(t *testing.T) {
 	// Not the test's own context, which ends before the cleanups that tell what happened.
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 25*time.Minute)
 	t.Cleanup(cancel)
 	cluster, err := hosts.Up(ctx, hosts.Options{Bare: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &node{Host: cluster.Hosts[0], t: t}
+	nodes := []*node{{Host: cluster.Hosts[0], t: t}, {Host: cluster.Hosts[1], t: t}}
 	t.Cleanup(func() {
 		if t.Failed() {
-			said, _ := n.Run(ctx, "journalctl -u hoody-agent --no-pager -o cat | tail -n 60")
-			t.Log(said)
+			for _, n := range nodes {
+				said, _ := n.Run(ctx, "journalctl -u hoody-agent --no-pager -o cat | tail -n 60")
+				t.Logf("%s: %s", n.Name(), said)
+			}
 		}
 		if err := cluster.Down(); err != nil {
 			t.Error(err)
 		}
 	})
 	deb := built(t, "HOODY_AGENT_DEB")
-	n.push(ctx, deb, "/root/"+filepath.Base(deb), 0o644)
-	n.bring(ctx, "jq")
-
-	typed := commands(t, "Install it on a host")
-	n.write(ctx, "/root/typed", typed)
-	began := time.Now()
-	// The host has no udev, for which zpool would wait.
-	out, err := n.Run(ctx, "export DEBIAN_FRONTEND=noninteractive ZFS_VDEV_DEVID_OPT_OUT=YES; bash -euo pipefail /root/typed </dev/null 2>&1")
-	t.Logf("typed:\n%s\nanswered, after %s:\n%s", typed, time.Since(began).Round(time.Second), out)
-	if err != nil {
-		t.Fatal(err)
+	for _, n := range nodes {
+		n.push(ctx, deb, "/root/"+filepath.Base(deb), 0o644)
 	}
+	n := nodes[0]
+	n.bring(ctx, "jq")
+	began := time.Now()
+	out := n.types(ctx, commands(t, "Install it on a host"))
+	t.Logf("from nothing to a restored copy: %s", time.Since(began).Round(time.Second))
 	for _, want := range []string{`"running"`, `"alias": "first"`, `"kind": "restore"`, `"state": "done"`} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%s is not in what was answered", want)
 		}
 	}
 	t.Log(n.run(ctx, "hoody-agent status && hoody-agent doctor"))
+	twoHosts(ctx, t, nodes[0], nodes[1])
 }
 
-// commands are the commands of a section of the README, with what a reader fills in.
-func commands(t *testing.T, section string) string {
+// readmeSection is the text of a section of the README.
+func readmeSection(t *testing.T, section string) string {
 	t.Helper()
 	text, err := os.ReadFile(repository("README.md"))
 	if err != nil {
@@ -68,8 +67,14 @@ func commands(t *testing.T, section string) string {
 		t.Fatalf("the README has no section %q", section)
 	}
 	rest, _, _ = strings.Cut(rest, "\n## ")
+	return rest
+}
+
+// commands are the commands of a section of the README, with what a reader fills in.
+func commands(t *testing.T, section string) string {
+	t.Helper()
 	var typed strings.Builder
-	for _, block := range regexp.MustCompile("(?ms)^```\n(.*?)^```$").FindAllStringSubmatch(rest, -1) {
+	for _, block := range regexp.MustCompile("(?ms)^```\n(.*?)^```$").FindAllStringSubmatch(readmeSection(t, section), -1) {
 		typed.WriteString(block[1])
 	}
 	// The host reaches no image server.
