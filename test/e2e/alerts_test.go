@@ -62,14 +62,14 @@ func (s *story) alerts() {
 		{"HoodyAgentAPIErrors", func() {
 			etcd("stop")()
 			for range 20 {
-				_ = s.b.api.Sync(s.ctx, s.remote.id) // 503
+				_ = s.b.impatient().Sync(s.ctx, s.remote.id) // 503
 			}
 		}, etcd("start")},
 		{"HoodyAgentStoreAlarm",
 			func() {
 				s.a.run(s.ctx, "echo ETCD_QUOTA_BACKEND_BYTES=65536 >>/etc/default/etcd && systemctl restart etcd")
 				s.a.eventually(s.ctx, "write that finds no space", func() error {
-					_, refused := s.a.api.CreateProject(s.ctx, "one too many")
+					_, refused := s.a.impatient().CreateProject(s.ctx, "one too many")
 					raised, err := s.a.Run(s.ctx, etcdctl+"alarm list")
 					if err == nil && !strings.Contains(raised, "NOSPACE") {
 						err = fmt.Errorf("no alarm; the write: %v", refused)

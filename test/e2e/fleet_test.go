@@ -96,7 +96,7 @@ func (f *fleet) install() {
 	f.local("token", "keygen", "--dir", token)
 	signed := strings.TrimSpace(f.local("token", "--key", filepath.Join(token, "auth.key"), "--user", userID, "--expires", "12h"))
 	for _, n := range f.nodes() {
-		n.api = &client.Client{Base: "http://" + n.Addr() + ":" + apiPort, Token: signed, HTTP: &http.Client{Timeout: 10 * time.Minute}}
+		n.api = &client.Client{Base: "http://" + n.Addr() + ":" + apiPort, Token: signed, HTTP: &http.Client{Timeout: 10 * time.Minute, Transport: patient{n}}}
 		credentials := filepath.Join(f.pki, n.Name())
 		f.local("pki", "issue", "--ca", filepath.Join(f.pki, "ca"), "--out", credentials, "--server", n.server, "--name", n.Addr(), "--name", n.Name())
 		n.installPackage(f.ctx, f.deb)
@@ -244,7 +244,7 @@ func (n *node) writeFrom(ctx context.Context, path string, content io.Reader) {
 // eventually asks until check is content; what it waits for has no event that a test could await.
 func (n *node) eventually(ctx context.Context, what string, check func() error) {
 	n.t.Helper()
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	ticker := time.NewTicker(200 * time.Millisecond)
 	defer ticker.Stop()

@@ -37,7 +37,7 @@ func storyTime() time.Duration {
 	if full() {
 		return 3 * time.Hour
 	}
-	return 55 * time.Minute
+	return 70 * time.Minute
 }
 
 type chapter struct {
