@@ -76,38 +76,49 @@ func (p *Pool) make(ctx context.Context, op, dataset string, properties agent.Pr
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", op, dataset, err)
 	}
-	if err := p.makeParents(ctx, dataset); err != nil {
-		return fmt.Errorf("%s %s: %w", op, dataset, err)
-	}
-	if err := do(full, merged); err != nil {
+	if err := p.withParents(ctx, dataset, func() error { return do(full, merged) }); err != nil {
 		return fmt.Errorf("%s %s: %w", op, dataset, err)
 	}
 	return nil
 }
 
-// makeParents makes what is missing between the root and a dataset, top down: one command when nothing is. It does not
+// withParents does what needs a dataset's parents, and once more if it failed for want of them. They are nearly always
+// there, so nothing is asked beforehand.
+func (p *Pool) withParents(ctx context.Context, dataset string, do func() error) error {
+	failed := do()
+	if !errors.Is(failed, errdefs.ErrNotFound) {
+		return failed
+	}
+	made, err := p.makeParents(ctx, dataset)
+	if err != nil {
+		return err
+	}
+	if !made { // something else was not found
+		return failed
+	}
+	return do()
+}
+
+// makeParents makes what is missing between the root and a dataset, top down, and tells whether anything was. It does not
 // use create -p or clone -p, whose parents inherit a mount point.
-func (p *Pool) makeParents(ctx context.Context, dataset string) error {
+func (p *Pool) makeParents(ctx context.Context, dataset string) (made bool, err error) {
 	slash := strings.LastIndexByte(dataset, '/')
 	if slash < 0 {
-		return nil
+		return false, nil
 	}
 	parent := dataset[:slash]
-	_, err := p.library.get(ctx, p.root+"/"+parent)
+	_, err = p.library.get(ctx, p.root+"/"+parent)
 	if !errors.Is(err, errdefs.ErrNotFound) {
-		return err
+		return false, err
 	}
-	if err := p.makeParents(ctx, parent); err != nil {
-		return err
+	if _, err := p.makeParents(ctx, parent); err != nil {
+		return false, err
 	}
 	err = p.library.create(ctx, p.root+"/"+parent, parentProperties)
-	if errors.Is(err, errdefs.ErrAlreadyExists) { // somebody else needed it, too
-		return nil
+	if err != nil && !errors.Is(err, errdefs.ErrAlreadyExists) { // somebody else needed it, too
+		return false, fmt.Errorf("parent %s: %w", parent, err)
 	}
-	if err != nil {
-		return fmt.Errorf("parent %s: %w", parent, err)
-	}
-	return nil
+	return true, nil
 }
 
 // Rename moves a filesystem with its snapshots, bookmarks and partly received state, mounted or not. What is mounted
@@ -121,10 +132,8 @@ func (p *Pool) Rename(ctx context.Context, from, to string) error {
 	if err != nil {
 		return fmt.Errorf("rename: %w", err)
 	}
-	if err := p.makeParents(ctx, to); err != nil {
-		return fmt.Errorf("rename %s to %s: %w", from, to, err)
-	}
-	if err := p.runner.run(ctx, "zfs", "rename", "-u", source, target); err != nil {
+	rename := func() error { return p.runner.run(ctx, "zfs", "rename", "-u", source, target) }
+	if err := p.withParents(ctx, to, rename); err != nil {
 		return fmt.Errorf("rename %s to %s: %w", from, to, err)
 	}
 	return nil

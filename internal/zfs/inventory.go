@@ -33,7 +33,7 @@ const (
 func (p *Pool) Inventory(ctx context.Context) (lineage.Inventory, error) {
 	began := time.Now()
 	for attempt := 1; ; attempt++ {
-		l, err := p.list(ctx, p.root, "-r")
+		l, err := p.list(ctx)
 		if err == nil && l.torn == "" && len(l.appeared) > 0 {
 			err = p.checkAppeared(ctx, l)
 		}
@@ -77,14 +77,20 @@ func (p *Pool) checkAppeared(ctx context.Context, l *listing) error {
 	return err
 }
 
-// Dataset reads one dataset, with two commands as well.
+// Dataset reads one dataset, with one command.
 func (p *Pool) Dataset(ctx context.Context, name string) (lineage.Dataset, error) {
 	full, err := p.dataset(name)
 	if err != nil {
 		return lineage.Dataset{}, fmt.Errorf("dataset %s: %w", name, err)
 	}
-	l, err := p.list(ctx, full, "-d1") // snapshots and bookmarks count as depth 1, as children do
+	values := newValues(full)
+	// -d1: snapshots and bookmarks count as depth 1, as children do. What is not of a source is of the object itself.
+	err = p.runner.lines(ctx, values.add, "zfs", "get", "-Hp", "-d1", "-t", listTypes, "-s", "local,none", "-o", valueColumns, "all", full)
 	if err != nil {
+		return lineage.Dataset{}, fmt.Errorf("dataset %s: %w", name, err)
+	}
+	l := newListing(p.root)
+	if err := values.fill(l); err != nil {
 		return lineage.Dataset{}, fmt.Errorf("dataset %s: %w", name, err)
 	}
 	dataset, ok := l.inventory().Dataset(name)
@@ -94,16 +100,16 @@ func (p *Pool) Dataset(ctx context.Context, name string) (lineage.Dataset, error
 	return dataset, nil
 }
 
-// list reads objects and properties of a dataset, as deep as depth ("-r", "-d1") says.
-func (p *Pool) list(ctx context.Context, full, depth string) (*listing, error) {
+// list reads objects and properties of everything below the root.
+func (p *Pool) list(ctx context.Context) (*listing, error) {
 	l := newListing(p.root)
-	if err := p.runner.lines(ctx, l.addEntry, "zfs", "list", "-Hp", depth, "-t", listTypes, "-o", listColumns, full); err != nil {
+	if err := p.runner.lines(ctx, l.addEntry, "zfs", "list", "-Hp", "-r", "-t", listTypes, "-o", listColumns, p.root); err != nil {
 		return nil, err
 	}
 	// -s local: children inherit user properties, and "received" ones would be a stranger's.
 	property := func(line string) error { l.addProperty(line); return nil }
 	err := p.runner.lines(ctx, property,
-		"zfs", "get", "-Hp", depth, "-t", "filesystem,volume", "-s", "local", "-o", "name,property,value", "all", full)
+		"zfs", "get", "-Hp", "-r", "-t", "filesystem,volume", "-s", "local", "-o", "name,property,value", "all", p.root)
 	if err != nil {
 		return nil, err
 	}

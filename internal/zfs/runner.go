@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	maxStderr = 16 << 10  // of a command, the last bytes
-	maxLine   = 256 << 10 // of a command's output: a name, a property value of 8 KiB, a resume token
+	maxStderr = 16 << 10 // of a command, the last bytes
+	maxLine   = 4 << 20  // of a command's output: the names of all clones of a snapshot
 	// pipeSize is what a stream's pipe is enlarged to: room for about one receive batch. Not more: what is in the pipe
 	// when a stream is cancelled is lost. It is also what /proc/sys/fs/pipe-max-size allows without privileges.
 	pipeSize = 1 << 20
