@@ -27,9 +27,6 @@ func (r *run) clone(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if swapped, err := r.swapped(ctx); swapped || err != nil {
-		return err
-	}
 	release, err := r.pins.share(ctx)
 	if err != nil {
 		return err
@@ -38,6 +35,9 @@ func (r *run) clone(ctx context.Context) error {
 	inventory, err := r.pool.Inventory(ctx)
 	if err != nil {
 		return err
+	}
+	if current, exists := inventory.Dataset(InstanceDataset(InstanceName(r.job.ContainerID))); exists && r.made(current) {
+		return nil // swapped in already
 	}
 	if _, exists := inventory.Dataset(incomingDataset(r.job.ID)); exists {
 		return nil
@@ -136,8 +136,11 @@ func (r *run) swapped(ctx context.Context) (bool, error) {
 	if errors.Is(err, errdefs.ErrNotFound) {
 		return false, nil
 	}
-	return err == nil && current.Properties[propertyJob] == r.job.ID, err
+	return err == nil && r.made(current), err
 }
+
+// made tells whether a dataset is the job's generation.
+func (r *run) made(dataset lineage.Dataset) bool { return dataset.Properties[propertyJob] == r.job.ID }
 
 // swap makes the new generation the container's current one. The instance is down from here until start.
 func (r *run) swap(ctx context.Context) error {

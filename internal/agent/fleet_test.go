@@ -54,8 +54,9 @@ type fleet struct {
 	substitute func(*agent.StreamRequest, []lineage.Node)
 	nodes      []lineage.Node
 
-	network *network   // nil: what is between the servers is a function call
-	proxy   *etcdProxy // nil: the store is reached directly
+	network *network                                        // nil: what is between the servers is a function call
+	watch   func(server string, pool agent.Pool) agent.Pool // sees what the agents do with their pools
+	proxy   *etcdProxy                                      // nil: the store is reached directly
 }
 
 // server is one host. Its directory outlives its agent, as a host's disks do.
@@ -148,8 +149,12 @@ func (s *server) start() {
 	records, err := store.Open(f.ctx, store.Options{Endpoints: []string{f.endpoint()}, ServerID: s.id, Instance: s.id})
 	f.must(err)
 	peers, closePeers := s.peers()
+	var watched agent.Pool = pool
+	if f.watch != nil {
+		watched = f.watch(s.id, pool)
+	}
 	work, err := agent.New(agent.Options{
-		Server: store.Server{ID: s.id, Name: s.id}, Store: records, Pool: pool, Runtime: runtime, Peers: peers, StopTimeout: time.Second, NoForceStop: s.noForce, MaxOpenJobs: s.maxOpen,
+		Server: store.Server{ID: s.id, Name: s.id}, Store: records, Pool: watched, Runtime: runtime, Peers: peers, StopTimeout: time.Second, NoForceStop: s.noForce, MaxOpenJobs: s.maxOpen,
 		RecordInterval: s.recorded, InspectInterval: s.reconciled,
 		ExpiryInterval:  time.Hour, // the tests that are about it look themselves
 		CollectInterval: cmp.Or(s.collects, -1), CollectDelay: time.Millisecond,

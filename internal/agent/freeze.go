@@ -160,6 +160,9 @@ func (a *Agent) freezeFor(ctx context.Context, containerID string, jobs []store.
 	if err != nil {
 		return err
 	}
+	if current.Volume {
+		return volumeSource()
+	}
 	// A snapshot that was made before somebody died is the one for the jobs it was made for. Who asked since wants a later state.
 	var fresh []store.Job
 	made := make(map[string][]store.Job)
@@ -203,9 +206,12 @@ func (a *Agent) freezeFor(ctx context.Context, containerID string, jobs []store.
 
 // recordFrozen records a snapshot that exists in the jobs that want it, and releases the source from them.
 func (a *Agent) recordFrozen(ctx context.Context, containerID string, instance Instance, frozen store.Freeze, jobs []store.Job) error {
-	goesAlong, err := a.userSnapshots(ctx, containerID, 0)
-	if err != nil {
-		return err
+	var goesAlong []store.Snapshot
+	if slices.ContainsFunc(jobs, func(job store.Job) bool { return job.Kind == store.JobCopy }) {
+		var err error
+		if goesAlong, err = a.userSnapshots(ctx, containerID, 0); err != nil {
+			return err
+		}
 	}
 	a.log.Info("froze container", zap.String("container", containerID), zap.String("snapshot", frozen.Name), zap.Bool("reused", frozen.Reused), zap.Int("jobs", len(jobs)))
 	first := jobs[0].ID
@@ -240,6 +246,9 @@ func (a *Agent) freezeSnapshot(ctx context.Context, job store.Job) error {
 	inventory, err := a.pool.Inventory(ctx)
 	if err != nil {
 		return err
+	}
+	if current, stands := inventory.Dataset(InstanceDataset(instance.Name)); stands && current.Volume {
+		return volumeSource()
 	}
 	source, err := a.store.GetContainer(ctx, job.SourceID)
 	if err != nil {
@@ -314,21 +323,18 @@ func (a *Agent) checkedSource(ctx context.Context, containerID string) (Instance
 	if len(instance.Unsupported) > 0 {
 		return Instance{}, unsupportedSource("%s", strings.Join(instance.Unsupported, "; "))
 	}
-	inventory, err := a.pool.Inventory(ctx)
+	dataset := InstanceDataset(instance.Name)
+	inside, err := a.pool.Activity(ctx, dataset) // of all that looks into a dataset this asks least of the pool
 	if err != nil {
 		return Instance{}, err
 	}
-	dataset := InstanceDataset(instance.Name)
-	for _, other := range inventory.Datasets {
-		if nested, ok := strings.CutPrefix(other.Name, dataset+"/"); ok {
-			return Instance{}, unsupportedSource("it holds the nested dataset %s", nested)
-		}
-		if other.Name == dataset && other.Volume {
-			return Instance{}, unsupportedSource("its root is a block volume")
-		}
+	for nested := range inside {
+		return Instance{}, unsupportedSource("it holds the nested dataset %s", strings.TrimPrefix(nested, dataset+"/"))
 	}
 	return instance, nil
 }
+
+func volumeSource() error { return unsupportedSource("its root is a block volume") }
 
 func unsupportedSource(format string, args ...any) error {
 	return errdefs.New(errdefs.ErrUnsupported, "", "container cannot be copied: "+format, args...)

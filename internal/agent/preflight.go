@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/dustin/go-humanize"
 	"go.uber.org/zap"
@@ -50,7 +49,7 @@ func (a *Agent) EstimateStreams(ctx context.Context, peer string, request Estima
 }
 
 // preflight compares what is to come with the room for it, before a byte flows.
-func (r *run) preflight(ctx context.Context, source Source, steps []lineage.Step, embed bool, progress *progress) error {
+func (r *run) preflight(ctx context.Context, source Source, steps []lineage.Step, embed bool, interrupted []lineage.Dataset, progress *progress) error {
 	request := EstimateRequest{JobID: r.job.ID}
 	for _, step := range steps {
 		request.Streams = append(request.Streams, StreamRequest{JobID: r.job.ID, To: step.GUID, From: step.Base, Embed: embed})
@@ -66,10 +65,7 @@ func (r *run) preflight(ctx context.Context, source Source, steps []lineage.Step
 	if err != nil {
 		return err
 	}
-	arrived, err := r.partlyReceived(ctx)
-	if err != nil {
-		return err
-	}
+	arrived := r.partlyReceived(ctx, interrupted)
 	needed := estimate.Bytes - min(estimate.Bytes, arrived)
 	reserve := r.reserve(space.Size)
 	room := space.Free - min(space.Free, reserve)
@@ -99,20 +95,12 @@ func (r *run) reserve(size uint64) uint64 {
 	return min(max(size/20, 1<<30), size/10)
 }
 
-// partlyReceived is how much of the job's interrupted stream is in the pool already.
-func (r *run) partlyReceived(ctx context.Context) (uint64, error) {
-	inventory, err := r.pool.Inventory(ctx)
-	if err != nil {
-		return 0, err
-	}
-	var arrived uint64
-	for _, dataset := range inventory.Datasets {
-		if dataset.ResumeToken == "" || !strings.HasPrefix(dataset.Name, incomingDataset(r.job.ID)+"-") {
-			continue
-		}
+// partlyReceived is how much of interrupted streams is in the pool already.
+func (r *run) partlyReceived(ctx context.Context, interrupted []lineage.Dataset) (arrived uint64) {
+	for _, dataset := range interrupted {
 		if point, err := r.pool.DescribeToken(ctx, dataset.ResumeToken); err == nil { // else resume finds out
 			arrived += point.Bytes
 		}
 	}
-	return arrived, nil
+	return arrived
 }

@@ -23,17 +23,18 @@ func (r *run) replicate(ctx context.Context) error {
 	misled := false
 	wants := func() {}
 	defer func() { wants() }()
+	var manifest Manifest
+	fetched := false
 	for attempt := 1; ; {
-		manifest, err := source.Freeze(ctx, r.job.ID)
-		if err != nil {
-			return err
+		if !fetched { // else the manifest is the one that was just fetched from
+			var err error
+			if manifest, err = r.manifestFrom(ctx, source); err != nil {
+				return err
+			}
 		}
-		if manifest.Protocol != PeerProtocol {
-			return errdefs.New(errdefs.ErrUnsupported, "PEER_PROTOCOL_MISMATCH",
-				"The agents of source and target server are of versions that do not fit together (protocols %d and %d)", manifest.Protocol, PeerProtocol)
-		}
+		fetched = false
 		planned := r.inFlight.endings()
-		missing, err := r.missing(ctx, manifest)
+		missing, inventory, err := r.missing(ctx, manifest)
 		if err != nil {
 			return err
 		}
@@ -41,7 +42,7 @@ func (r *run) replicate(ctx context.Context) error {
 		wants()
 		wants = wanted
 		if len(missing) == 0 {
-			return r.settleReplicas(ctx)
+			return r.settleReplicas(ctx, inventory)
 		}
 		done, wait, claimed := r.inFlight.claim(guidsOf(missing), planned)
 		if !claimed {
@@ -53,12 +54,13 @@ func (r *run) replicate(ctx context.Context) error {
 				return ctx.Err()
 			}
 		}
-		err = r.fetch(ctx, source, manifest, missing)
+		err = r.fetch(ctx, source, manifest, missing, inventory)
 		done()
 		if errors.Is(err, ErrWrongSnapshot) && !misled {
 			// A name of the manifest may have gone to another snapshot meanwhile; the next manifest has the names of now.
 			misled, err = true, planAgain(err)
 		}
+		fetched = err == nil
 		if err != nil && (!errors.Is(err, errdefs.ErrStale) || attempt == maxPlans) {
 			return err
 		}
@@ -72,24 +74,34 @@ func (r *run) replicate(ctx context.Context) error {
 	}
 }
 
+// manifestFrom lets the source freeze, once, and asks what there is to fetch as its pool looks now.
+func (r *run) manifestFrom(ctx context.Context, source Source) (Manifest, error) {
+	manifest, err := source.Freeze(ctx, r.job.ID)
+	if err == nil && manifest.Protocol != PeerProtocol {
+		err = errdefs.New(errdefs.ErrUnsupported, "PEER_PROTOCOL_MISMATCH",
+			"The agents of source and target server are of versions that do not fit together (protocols %d and %d)", manifest.Protocol, PeerProtocol)
+	}
+	return manifest, err
+}
+
 // maxPlans is how often a replication plans anew at once. Plans that do not hold time after time have another reason than a
 // pool on the move: it is shown in the job then, and the pauses grow.
 const maxPlans = 5
 
-// missing plans what has to travel. Only what this agent itself recorded as the same owner's counts as held.
-func (r *run) missing(ctx context.Context, manifest Manifest) ([]lineage.Step, error) {
+// missing plans what has to travel, and returns the pool as it looked then. Only what this agent itself recorded as the same
+// owner's counts as held.
+func (r *run) missing(ctx context.Context, manifest Manifest) (steps []lineage.Step, inventory lineage.Inventory, err error) {
 	release, err := r.pins.share(ctx)
 	if err != nil {
-		return nil, err
+		return nil, inventory, err
 	}
 	defer release()
-	inventory, err := r.pool.Inventory(ctx)
-	if err != nil {
-		return nil, err
+	if inventory, err = r.pool.Inventory(ctx); err != nil {
+		return nil, inventory, err
 	}
 	container, err := r.store.GetContainer(ctx, r.job.ContainerID)
 	if err != nil {
-		return nil, err
+		return nil, inventory, err
 	}
 	// On the source's own pool every node is what it says; from elsewhere only the owner's own data can be built on.
 	local := r.job.SourceServerID == r.id
@@ -98,9 +110,9 @@ func (r *run) missing(ctx context.Context, manifest Manifest) ([]lineage.Step, e
 		have = lineage.Locate(ownedBy(inventory, container.OwnerID))
 	}
 	next := nextReplica(inventory, r.job.ID)
-	steps, err := lineage.Plan(manifest.Nodes, manifest.Wanted, have, func(i int) string { return replicaDataset(r.job.ID, next+i) })
+	steps, err = lineage.Plan(manifest.Nodes, manifest.Wanted, have, func(i int) string { return replicaDataset(r.job.ID, next+i) })
 	if err != nil {
-		return nil, fmt.Errorf("plan replication: %w", err)
+		return nil, inventory, fmt.Errorf("plan replication: %w", err)
 	}
 	bases := make([]lineage.GUID, 0, len(steps))
 	for _, step := range steps {
@@ -112,10 +124,10 @@ func (r *run) missing(ctx context.Context, manifest Manifest) ([]lineage.Step, e
 	theirs := lineage.Locate(foreign(inventory, container.OwnerID))
 	for _, step := range steps {
 		if name, taken := theirs[step.GUID]; taken {
-			return nil, errdefs.New(errdefs.ErrPermissionDenied, "", "snapshot %s is here already and belongs to somebody else", step.GUID).WithCause(fmt.Errorf("held as %s", name))
+			return nil, inventory, errdefs.New(errdefs.ErrPermissionDenied, "", "snapshot %s is here already and belongs to somebody else", step.GUID).WithCause(fmt.Errorf("held as %s", name))
 		}
 	}
-	return steps, nil
+	return steps, inventory, nil
 }
 
 // replicaDataset names the i-th dataset that a job receives into. The number is padded so that names sort.
@@ -146,14 +158,14 @@ func guidsOf(steps []lineage.Step) []lineage.GUID {
 	return guids
 }
 
-// fetch receives the steps in order, holding one of the server's replication slots.
-func (r *run) fetch(ctx context.Context, source Source, manifest Manifest, steps []lineage.Step) error {
+// fetch receives the steps in order, holding one of the server's replication slots. planned is the pool as it was planned on.
+func (r *run) fetch(ctx context.Context, source Source, manifest Manifest, steps []lineage.Step, planned lineage.Inventory) error {
 	container, err := r.store.GetContainer(ctx, r.job.ContainerID)
 	if err != nil {
 		return err
 	}
 	// Before there is a slot, which may take hours: until then it bears the name of a job that has ended, and would be collected.
-	if err := r.takeOver(ctx, container.OwnerID, steps); err != nil {
+	if err := r.takeOver(ctx, container.OwnerID, steps, planned); err != nil {
 		return err
 	}
 	select {
@@ -168,10 +180,14 @@ func (r *run) fetch(ctx context.Context, source Source, manifest Manifest, steps
 	}
 	progress := r.startProgress(ctx)
 	defer progress.stop()
-	if err := r.preflight(ctx, source, steps, !encrypted, progress); err != nil {
+	interrupted, err := r.interrupted(ctx)
+	if err != nil {
 		return err
 	}
-	if resumed, err := r.resume(ctx, source, manifest, !encrypted, progress); err != nil {
+	if err := r.preflight(ctx, source, steps, !encrypted, interrupted, progress); err != nil {
+		return err
+	}
+	if resumed, err := r.resume(ctx, source, manifest, interrupted, !encrypted, progress); err != nil {
 		return err
 	} else if resumed {
 		// What was planned without it is planned again with it.
@@ -214,12 +230,8 @@ func roleOf(step lineage.Step) string {
 }
 
 // takeOver makes a stream that another job of this owner left half received this job's own, to be resumed. Nobody receives it:
-// its snapshot is among those that this job has claimed.
-func (r *run) takeOver(ctx context.Context, owner string, steps []lineage.Step) error {
-	inventory, err := r.pool.Inventory(ctx)
-	if err != nil {
-		return err
-	}
+// its snapshot is among those that this job has claimed, and the claim fails when somebody has let go of one since the plan.
+func (r *run) takeOver(ctx context.Context, owner string, steps []lineage.Step, inventory lineage.Inventory) error {
 	claimed := guidsOf(steps)
 	own := incomingDataset(r.job.ID) + "-"
 	for _, dataset := range inventory.Datasets {
@@ -245,16 +257,20 @@ func (r *run) takeOver(ctx context.Context, owner string, steps []lineage.Step) 
 	return nil
 }
 
-// resume completes the stream that an earlier attempt of this job left half received, and tells whether it changed anything.
-func (r *run) resume(ctx context.Context, source Source, manifest Manifest, embed bool, progress *progress) (bool, error) {
+// interrupted are the job's datasets whose stream was cut off.
+func (r *run) interrupted(ctx context.Context) ([]lineage.Dataset, error) {
 	inventory, err := r.pool.Inventory(ctx)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	for _, dataset := range inventory.Datasets {
-		if !strings.HasPrefix(dataset.Name, incomingDataset(r.job.ID)+"-") || dataset.ResumeToken == "" {
-			continue
-		}
+	return slices.DeleteFunc(inventory.Datasets, func(dataset lineage.Dataset) bool {
+		return dataset.ResumeToken == "" || !strings.HasPrefix(dataset.Name, incomingDataset(r.job.ID)+"-")
+	}), nil
+}
+
+// resume completes the stream that an earlier attempt of this job left half received, and tells whether it changed anything.
+func (r *run) resume(ctx context.Context, source Source, manifest Manifest, interrupted []lineage.Dataset, embed bool, progress *progress) (bool, error) {
+	for _, dataset := range interrupted {
 		err := r.resumeInto(ctx, source, manifest, dataset, embed, progress)
 		if r.options.Observe.Resumed != nil {
 			r.options.Observe.Resumed(err)
@@ -292,11 +308,7 @@ func (r *run) resumeInto(ctx context.Context, source Source, manifest Manifest, 
 
 // settleReplicas moves what was received to where replicas live, now that all is there. What of it is not whole somebody
 // else has brought meanwhile; it goes, unless another job waits for it and will take it over.
-func (r *run) settleReplicas(ctx context.Context) error {
-	inventory, err := r.pool.Inventory(ctx)
-	if err != nil {
-		return err
-	}
+func (r *run) settleReplicas(ctx context.Context, inventory lineage.Inventory) error {
 	for _, dataset := range inventory.Datasets {
 		suffix, ok := strings.CutPrefix(dataset.Name, incomingDataset(r.job.ID)+"-")
 		if !ok {
@@ -323,4 +335,10 @@ func (r *run) settleReplicas(ctx context.Context) error {
 
 // dropReplicas lets go of what a failed job received. What is whole others may count on by now, each for a part of it; garbage
 // collection knows them all, and takes what nobody wants.
-func (r *run) dropReplicas(ctx context.Context) error { return r.settleReplicas(ctx) }
+func (r *run) dropReplicas(ctx context.Context) error {
+	inventory, err := r.pool.Inventory(ctx)
+	if err != nil {
+		return err
+	}
+	return r.settleReplicas(ctx, inventory)
+}

@@ -11,7 +11,7 @@ import (
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
 )
 
-// Activity reads what changes with the files of every filesystem directly below a parent, with one command that does not
+// Activity reads what changes with the files of every dataset directly below a parent, with one command that does not
 // look at their snapshots. `written` and `referenced` are as of the last transaction group, some five seconds ago at most.
 // snapshots_changed is the time, in seconds, at which a snapshot was last made or destroyed (zfsprops(7), since 2.2).
 func (p *Pool) Activity(ctx context.Context, parent string) (map[string]agent.Activity, error) {
@@ -26,7 +26,7 @@ func (p *Pool) Activity(ctx context.Context, parent string) (map[string]agent.Ac
 			all[below] = measured
 		}
 		return err
-	}, "zfs", "list", "-Hp", "-d1", "-t", "filesystem", "-o", "name,written,referenced,snapshots_changed", full)
+	}, "zfs", "list", "-Hp", "-d1", "-t", "filesystem,volume", "-o", "name,written,referenced,snapshots_changed", full)
 	if errors.Is(err, errdefs.ErrNotFound) {
 		return nil, nil
 	}
