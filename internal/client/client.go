@@ -4,6 +4,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -25,6 +26,7 @@ type Client struct {
 	Base  string // such as "http://127.0.0.1:6470"
 	Token string
 	HTTP  *http.Client
+	Pace  time.Duration // between two looks at what Settle waits for; 0 for 100 ms
 }
 
 // Error is an answer other than 2xx.
@@ -199,12 +201,12 @@ func (c *Client) Sync(ctx context.Context, copyID string) error {
 	return c.Do(ctx, http.MethodPost, "/api/v1/containers/"+copyID+"/sync", nil, nil)
 }
 
-// pollInterval is how often Settle asks, as the contract's clients do.
-const pollInterval = 100 * time.Millisecond
+// defaultPace keeps well below an agent's rate limit.
+const defaultPace = 100 * time.Millisecond
 
 // Settle polls a container until no operation works on it any more, as the contract tells clients to.
 func (c *Client) Settle(ctx context.Context, id string) (contract.Container, error) {
-	ticker := time.NewTicker(pollInterval)
+	ticker := time.NewTicker(cmp.Or(c.Pace, defaultPace))
 	defer ticker.Stop()
 	for {
 		container, err := c.Container(ctx, id)

@@ -96,7 +96,7 @@ func (f *fleet) install() {
 	f.local("token", "keygen", "--dir", token)
 	signed := strings.TrimSpace(f.local("token", "--key", filepath.Join(token, "auth.key"), "--user", userID, "--expires", "12h"))
 	for _, n := range f.nodes() {
-		n.api = &client.Client{Base: "http://" + n.Addr() + ":" + apiPort, Token: signed, HTTP: &http.Client{Timeout: 10 * time.Minute, Transport: patient{n}}}
+		n.api = &client.Client{Base: "http://" + n.Addr() + ":" + apiPort, Token: signed, HTTP: &http.Client{Timeout: 10 * time.Minute, Transport: patient{n}}, Pace: time.Second}
 		credentials := filepath.Join(f.pki, n.Name())
 		f.local("pki", "issue", "--ca", filepath.Join(f.pki, "ca"), "--out", credentials, "--server", n.server, "--name", n.Addr(), "--name", n.Name())
 		n.installPackage(f.ctx, f.deb)
@@ -246,17 +246,17 @@ func (n *node) eventually(ctx context.Context, what string, check func() error) 
 	n.t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
-	ticker := time.NewTicker(200 * time.Millisecond)
-	defer ticker.Stop()
 	for {
+		began := time.Now()
 		err := check()
 		if err == nil {
 			return
 		}
+		// A look at a slow host is work for it, too: it gets at least as long for what is waited for.
 		select {
 		case <-ctx.Done():
 			n.t.Fatalf("%s: no %s: %v", n.Name(), what, err)
-		case <-ticker.C:
+		case <-time.After(max(200*time.Millisecond, min(2*time.Since(began), 2*time.Second))):
 		}
 	}
 }

@@ -203,7 +203,7 @@ func (s *story) powerCut() {
 }
 
 // pollInterval keeps below the API's rate limit.
-const pollInterval = 50 * time.Millisecond
+const pollInterval = 150 * time.Millisecond
 
 // phase waits until a container's operation has journalled that it begins a phase.
 func (s *story) phase(created client.Created, want string) {
