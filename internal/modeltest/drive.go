@@ -1,6 +1,7 @@
 package modeltest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/hoodynetwork/hoody-agent/internal/agent"
 	"github.com/hoodynetwork/hoody-agent/internal/lineage"
+	"github.com/hoodynetwork/hoody-agent/internal/store"
 )
 
 // driver performs a program on a fleet and on the model alike.
@@ -288,12 +290,22 @@ func (d *driver) behind(ctx context.Context, a Action) (err error) {
 // filesDir is where containers keep what the model knows of.
 const filesDir = "rootfs/data"
 
-// content is what a value looks like in a file; files with a "big" name take several blocks.
+// content is what a value looks like in a file: lines of it, one unless the file has a "big" name; those take several blocks.
 func content(name, value string) []byte {
+	return bytes.Repeat([]byte(value+"\n"), lines(name, value))
+}
+
+func lines(name, value string) int {
 	if !strings.HasPrefix(name, "big") {
-		return []byte(value + "\n")
+		return 1
 	}
-	return []byte(strings.Repeat(value+"\n", 300<<10/(len(value)+1)))
+	return 300 << 10 / (len(value) + 1)
+}
+
+// holds tells whether data is the content of a value, without making that: there is a lot to compare.
+func holds(data, name, value string) bool {
+	line := value + "\n"
+	return len(data) == lines(name, value)*len(line) && strings.HasPrefix(data, line) && data[len(line):] == data[:len(data)-len(line)]
 }
 
 // loseStore takes the store away for a while.
@@ -320,7 +332,7 @@ func (d *driver) revive(ctx context.Context, done <-chan struct{}) error {
 		select {
 		case <-done:
 			return nil
-		case <-time.After(time.Millisecond):
+		case <-d.ended:
 		}
 	}
 }
@@ -336,28 +348,34 @@ func closed(c <-chan struct{}) bool {
 
 // settle waits until no operation is under way anywhere.
 func (d *driver) settle(ctx context.Context) error {
+	jobs := d.records.Mirror().Subscribe(store.KindJob)
+	defer jobs.Close()
+	done := make(chan struct{})
+	close(done)
 	for {
-		done := make(chan struct{})
-		close(done)
 		if err := d.revive(ctx, done); err != nil {
 			return err
 		}
-		if _, err := d.records.Barrier(ctx); err != nil {
-			return fmt.Errorf("does not settle: %s: %w", d.openJobs(), err)
-		}
-		open := 0
-		for _, s := range d.servers {
-			open += len(d.records.Mirror().OpenJobs(s.id))
-		}
-		if open == 0 {
-			return d.catchUp(ctx)
+		if !d.working() {
+			if _, err := d.records.Barrier(ctx); err != nil {
+				return fmt.Errorf("does not settle: %w", err)
+			}
+			if !d.working() {
+				return d.catchUp(ctx)
+			}
 		}
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("does not settle: %s", d.openJobs())
-		case <-time.After(2 * time.Millisecond):
+		case <-jobs.Changes():
+		case <-d.ended:
 		}
 	}
+}
+
+// working tells whether an operation is under way, as far as the records are known.
+func (d *driver) working() bool {
+	return slices.ContainsFunc(d.servers, func(s *server) bool { return len(d.records.Mirror().OpenJobs(s.id)) > 0 })
 }
 
 // openJobs describes what is under way.

@@ -32,7 +32,7 @@ func TestRealPrograms(t *testing.T) {
 	}
 	made := 0
 	// Each look into a real pool is a command, a tenth of a second on a slow host.
-	base := &modeltest.Base{Dir: t.TempDir(), Pace: 2 * time.Second, Patience: 10 * time.Minute, Host: func(dir string) (modeltest.Host, error) {
+	base := &modeltest.Base{Dir: t.TempDir(), RecordPace: 2 * time.Second, CollectPace: 2 * time.Second, Patience: 10 * time.Minute, Host: func(dir string) (modeltest.Host, error) {
 		made++
 		h := &zfsHost{root: fmt.Sprintf("%s/h%d-%d", dataset, os.Getpid(), made), dir: dir}
 		t.Cleanup(func() { _ = exec.Command("zfs", "destroy", "-R", h.root).Run() })
