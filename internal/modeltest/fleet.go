@@ -34,6 +34,8 @@ type Base struct {
 	// RecordPace is how soon an agent notes in its pool what has changed in the store, CollectPace how soon it collects
 	// garbage after an operation.
 	RecordPace, CollectPace time.Duration
+	// Sparing leaves most files unread between the steps after which all are read: each mount of a real pool takes its time.
+	Sparing bool
 	// Patience bounds a step on the slowest machine; nothing waits for it in a good run.
 	Patience time.Duration
 
@@ -96,6 +98,7 @@ type server struct {
 	id      string
 	host    Host
 	effects *tripwire
+	meter   meter // of the same
 
 	mu      sync.Mutex
 	pool    agent.Pool
@@ -240,6 +243,7 @@ func (s *server) effect(op, object string) error {
 	if dead {
 		return errDead
 	}
+	s.meter.touch()
 	return s.effects.touch()
 }
 

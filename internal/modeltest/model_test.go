@@ -161,6 +161,23 @@ func TestKnownPrograms(t *testing.T) {
 	}
 }
 
+func TestProgramsHoldEveryOperation(t *testing.T) {
+	missing := make(map[string]bool)
+	for _, op := range modeltest.Operations() {
+		missing[op] = true
+	}
+	for seed := range uint64(50) {
+		for _, step := range modeltest.Generate(seed, 50) {
+			for _, action := range step.Actions {
+				delete(missing, action.Op)
+			}
+		}
+	}
+	if len(missing) > 0 {
+		t.Errorf("never made: %v", missing)
+	}
+}
+
 func TestProgramsReadAsTheyAreWritten(t *testing.T) {
 	for seed := range uint64(20) {
 		program := modeltest.Generate(seed, 50)
