@@ -69,6 +69,9 @@ func (a *Agent) Copy(ctx context.Context, caller Caller, sourceID string, reques
 			if err != nil {
 				return err
 			}
+			if err := refuseMissing(snapshot); err != nil {
+				return err
+			}
 			job.SourceSnapshot = snapshot.GUID
 		}
 		source.PendingFreezes = append(slices.Clone(source.PendingFreezes), job.ID)

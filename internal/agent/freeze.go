@@ -309,7 +309,7 @@ func (a *Agent) userSnapshots(ctx context.Context, containerID string, asked lin
 		return s.Undo && s.GUID != asked || !there // one that somebody destroyed by hand cannot go along, and must not be listed as if it had
 	})
 	for i := range goesAlong {
-		goesAlong[i].LastUsedAt, goesAlong[i].Undo = nil, false // that is about the source
+		goesAlong[i].LastUsedAt, goesAlong[i].Undo, goesAlong[i].Missing = nil, false, false // that is about the source
 	}
 	return goesAlong, nil
 }

@@ -52,11 +52,13 @@ type inspection struct {
 	failed   map[string]string // containers that have lost something, and what
 	found    []string          // containers that have it back
 	takeBack []string          // datasets that the runtime put aside
+
+	missing map[string][]lineage.GUID // what is not in the pool, by containers whose lists say otherwise
 }
 
 // inspect compares what there is with what the records say. Containers that an operation works on are the operation's. It is pure.
 func inspect(s scene) inspection {
-	i := inspection{failed: make(map[string]string)}
+	i := inspection{failed: make(map[string]string), missing: make(map[string][]lineage.GUID)}
 	known := make(map[string]bool)
 	byContainer := make(map[string][]Instance)
 	for _, instance := range s.instances {
@@ -139,11 +141,19 @@ func (i *inspection) container(s scene, container store.Container, instances []I
 }
 
 func (i *inspection) snapshots(container store.Container, history store.History, held map[lineage.GUID]string) {
+	var missing []lineage.GUID
+	differs := false
 	for _, snapshot := range history.Snapshots {
-		if _, there := held[snapshot.GUID]; !there {
+		_, there := held[snapshot.GUID]
+		differs = differs || there == snapshot.Missing
+		if !there {
+			missing = append(missing, snapshot.GUID)
 			i.add(FindingSnapshotGone, container.ID+"/"+snapshot.Name, "Delete it from the list; it cannot be restored.",
 				"snapshot %s of container %s (%s) is not in the pool", snapshot.Name, container.ID, container.Name)
 		}
+	}
+	if differs {
+		i.missing[container.ID] = missing
 	}
 }
 

@@ -46,7 +46,7 @@ func (a *Agent) reconcile(ctx context.Context) error {
 	tick := time.NewTicker(a.options.InspectInterval)
 	defer tick.Stop()
 	for {
-		if err := a.lookAround(ctx); err != nil && ctx.Err() == nil {
+		if err := a.LookAround(ctx); err != nil && ctx.Err() == nil {
 			a.log.Warn("instances and datasets not compared with the records", zap.Error(err))
 		}
 		// Events come in crowds, and a look costs two listings of the pool.
@@ -62,17 +62,17 @@ func (a *Agent) reconcile(ctx context.Context) error {
 	}
 }
 
-// lookAround notes what does not agree and does what can be done without destroying anything: a container that lost its
-// instance or files fails until they are back, and files that the runtime put aside are taken back. While the records are
-// not trusted it only notes.
-func (a *Agent) lookAround(ctx context.Context) error {
+// LookAround notes what does not agree and does what can be done without destroying anything: a container that lost its
+// instance or files fails until they are back, files that the runtime put aside are taken back, and lists say which of their
+// snapshots are missing. While the records are not trusted it only notes. Run calls it from time to time.
+func (a *Agent) LookAround(ctx context.Context) error {
 	seen, err := a.scene(ctx)
 	if err != nil {
 		return err
 	}
 	i := inspect(seen)
 	a.note(i.findings)
-	if len(i.failed) == 0 && len(i.found) == 0 && len(i.takeBack) == 0 {
+	if len(i.failed) == 0 && len(i.found) == 0 && len(i.takeBack) == 0 && len(i.missing) == 0 {
 		return nil
 	}
 	if err := a.trusted(ctx); err != nil {
@@ -90,6 +90,9 @@ func (a *Agent) lookAround(ctx context.Context) error {
 	}
 	for _, name := range i.takeBack {
 		failed = errors.Join(failed, a.takeBack(ctx, name))
+	}
+	if len(i.missing) > 0 {
+		failed = errors.Join(failed, a.markMissing(ctx, i.missing))
 	}
 	return failed
 }

@@ -1,12 +1,14 @@
 package agent_test
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/hoodynetwork/hoody-agent/internal/agent"
+	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
 	"github.com/hoodynetwork/hoody-agent/internal/lineage"
 	"github.com/hoodynetwork/hoody-agent/internal/store"
 )
@@ -101,6 +103,24 @@ func TestSnapshotDestroyedBehindTheAgentsBack(t *testing.T) {
 	f.must(err)
 	f.must(here.pool.DestroySnapshot(f.ctx, lineage.Locate(inventory)[made.Snapshot.GUID]))
 	f.until("it is found", func() bool { return finds(here, agent.FindingSnapshotGone, made.Snapshot.Name) })
+	listed := func() []store.Snapshot {
+		list, err := here.agent.Snapshots(f.ctx, caller, box.ID)
+		f.must(err)
+		return list.Snapshots
+	}
+	f.until("the list says so", func() bool { return listed()[0].Missing })
+	before := f.records.Mirror().Containers()
+	if _, err := here.agent.RestoreSnapshot(f.ctx, caller, box.ID, alias); errdefs.ClassOf(err) != errdefs.ErrNotFound {
+		t.Errorf("restored: %v", err)
+	}
+	if _, err := here.agent.Copy(f.ctx, caller, box.ID, agent.CopyRequest{TargetProjectID: f.project.ID, SourceSnapshot: alias}); errdefs.ClassOf(err) != errdefs.ErrNotFound {
+		t.Errorf("copied: %v", err)
+	}
+	if after := f.records.Mirror().Containers(); !reflect.DeepEqual(before, after) {
+		t.Errorf("refused, and yet something changed: %+v, was %+v", after, before)
+	}
+	f.must(second(here.agent.DeleteSnapshot(f.ctx, caller, box.ID, alias)))
+	f.until("nothing is found any more", func() bool { return len(here.agent.Findings()) == 0 && len(listed()) == 0 })
 }
 
 // Records that are not the pool's make everything look out of order. Nothing is done about it.

@@ -30,6 +30,9 @@ func (a *Agent) RestoreSnapshot(ctx context.Context, caller Caller, id, name str
 		if err != nil {
 			return err
 		}
+		if err := refuseMissing(snapshot); err != nil {
+			return err
+		}
 		if _, err := a.checkServer(tx, container.ServerID, false); err != nil {
 			return err
 		}
@@ -73,7 +76,7 @@ func (r *run) cloneHeld(ctx context.Context) error {
 		return listed
 	}
 	if _, held := lineage.Locate(inventory)[r.job.Freeze.GUID]; !held {
-		return errdefs.New(errdefs.ErrNotFound, "RESOURCE_NOT_FOUND", "Snapshot %s is gone from the server's storage", r.job.Snapshot.Name).WithCause(err)
+		return snapshotGone(*r.job.Snapshot).WithCause(err)
 	}
 	return err
 }

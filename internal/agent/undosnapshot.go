@@ -45,7 +45,7 @@ func (r *run) worthKeeping(ctx context.Context, current string) (bool, error) {
 	if err != nil && !errors.Is(err, errdefs.ErrNotFound) {
 		return false, err
 	}
-	return !slices.ContainsFunc(history.Snapshots, func(s store.Snapshot) bool { return s.GUID == container.Generation.Base }), nil
+	return !slices.ContainsFunc(history.Snapshots, func(s store.Snapshot) bool { return s.GUID == container.Generation.Base && !s.Missing }), nil
 }
 
 // keepUndo snapshots the state that a sync or restore is about to displace, so that restoring it takes the operation back.

@@ -345,7 +345,7 @@ func server() store.Server {
 func snapshots() []store.Snapshot {
 	return []store.Snapshot{
 		{Name: "snap-20260105-091500", Alias: new("before-upgrade"), Size: 1610612736, CreatedAt: at(9), LastUsedAt: new(at(10)), ExpiresAt: new(at(11))},
-		{Name: "snap-20260104-030000", Undo: true, Size: 805306368, CreatedAt: at(3)},
+		{Name: "snap-20260104-030000", Undo: true, Missing: true, Size: 805306368, CreatedAt: at(3)},
 	}
 }
 

@@ -121,5 +121,6 @@ func snapshotView(snapshot store.Snapshot) contract.Snapshot {
 		ExpiresAt:  contract.AtIfAny(snapshot.ExpiresAt),
 		Size:       snapshot.Size,
 		Undo:       orNil(snapshot.Undo),
+		Missing:    orNil(snapshot.Missing),
 	}
 }

@@ -26,10 +26,13 @@ func (f findings) err() error {
 	return fmt.Errorf("the fleet is not as the model has it:\n  %s: %w", strings.Join(f, "\n  "), errdefs.ErrCorrupt)
 }
 
-// check compares the settled fleet with the model: records, pools and the files of all containers; with deep, the files of
-// every listed snapshot, too.
-func (d *driver) check(ctx context.Context, deep bool) error {
+// check compares the settled fleet with the model: records, pools and the files of those containers that look is true of; with
+// deep, the files of every listed snapshot, too.
+func (d *driver) check(ctx context.Context, look func(name string) bool, deep bool) error {
 	var wrong findings
+	if err := d.lookAround(ctx); err != nil {
+		return err
+	}
 	inventories, err := d.inventories(ctx)
 	if err != nil {
 		return err
@@ -50,7 +53,7 @@ func (d *driver) check(ctx context.Context, deep bool) error {
 			continue
 		}
 		c := d.model.containers[name]
-		if err := d.checkContainer(ctx, &wrong, name, c, record); err != nil {
+		if err := d.checkContainer(ctx, &wrong, name, c, record, look(name)); err != nil {
 			return fmt.Errorf("check %s: %w", name, err)
 		}
 		d.checkSnapshots(&wrong, name, c, record, lineage.Locate(inventories[c.server]))
@@ -62,8 +65,11 @@ func (d *driver) check(ctx context.Context, deep bool) error {
 			}
 		}
 	}
+	if err := d.checkForeign(ctx, &wrong, inventories, deep); err != nil {
+		return err
+	}
 	if deep && len(wrong) == 0 {
-		if err := d.checkContents(ctx, &wrong); err != nil {
+		if err := d.checkContents(ctx, &wrong, inventories); err != nil {
 			return err
 		}
 	}
@@ -81,8 +87,8 @@ func (d *driver) inventories(ctx context.Context) ([]lineage.Inventory, error) {
 	return all, nil
 }
 
-// checkContainer compares a container's record, instance and files.
-func (d *driver) checkContainer(ctx context.Context, wrong *findings, name string, c *container, record store.Container) error {
+// checkContainer compares a container's record, instance and, with look, files.
+func (d *driver) checkContainer(ctx context.Context, wrong *findings, name string, c *container, record store.Container, look bool) error {
 	if record.Status != c.status {
 		wrong.add("%s is %s (%s), want %s", name, record.Status, record.FailureReason, c.status)
 	}
@@ -92,15 +98,20 @@ func (d *driver) checkContainer(ctx context.Context, wrong *findings, name strin
 	if len(record.PendingFreezes) > 0 || record.JobID != "" {
 		wrong.add("%s is held by job %q, claimed by %v", name, record.JobID, record.PendingFreezes)
 	}
+	if c.status == store.StatusFailed {
+		return d.checkFailed(ctx, wrong, name, c, record)
+	}
 	s := d.servers[c.server]
 	instance := agent.InstanceName(record.ID)
-	found, err := readFiles(ctx, s.pool, agent.InstanceDataset(instance))
-	if err != nil {
-		wrong.add("%s: its files cannot be read: %v", name, err)
-		return nil
-	}
-	if diff := difference(found, c.files); diff != "" {
-		wrong.add("%s: %s", name, diff)
+	if look {
+		found, err := readFiles(ctx, s.pool, agent.InstanceDataset(instance))
+		if err != nil {
+			wrong.add("%s: its files cannot be read: %v", name, err)
+			return nil
+		}
+		if diff := difference(found, c.files); diff != "" {
+			wrong.add("%s: %s", name, diff)
+		}
 	}
 	seen, err := s.runtime.Instance(ctx, instance)
 	if err != nil {
@@ -116,6 +127,18 @@ func (d *driver) checkContainer(ctx context.Context, wrong *findings, name strin
 	}
 	if !slices.Equal(byHand, seen.Snapshots) {
 		wrong.add("%s: the runtime lists snapshots %v, want %v", name, seen.Snapshots, byHand)
+	}
+	return nil
+}
+
+// checkFailed makes sure that nothing is left of a copy that was cancelled but its record.
+func (d *driver) checkFailed(ctx context.Context, wrong *findings, name string, c *container, record store.Container) error {
+	s, instance := d.servers[c.server], agent.InstanceName(record.ID)
+	if _, err := s.runtime.Instance(ctx, instance); !errors.Is(err, errdefs.ErrNotFound) {
+		wrong.add("%s was cancelled and has an instance (%v)", name, err)
+	}
+	if _, err := s.pool.Dataset(ctx, agent.InstanceDataset(instance)); !errors.Is(err, errdefs.ErrNotFound) {
+		wrong.add("%s was cancelled and has files (%v)", name, err)
 	}
 	return nil
 }
@@ -175,13 +198,22 @@ func (d *driver) checkSnapshots(wrong *findings, name string, c *container, reco
 		if found.Undo != s.undo || (found.ExpiresAt != nil) != s.expires {
 			wrong.add("%s: snapshot %s is automatic: %t, expires %v", name, s.name, found.Undo, found.ExpiresAt)
 		}
-		if _, there := held[found.GUID]; !there {
-			wrong.add("%s lists %s, which is not in the pool", name, s.name)
+		if s.alias != nil && *s.alias != aliasOf(found) {
+			wrong.add("%s: snapshot %s goes by %q, want %q", name, s.name, aliasOf(found), *s.alias)
 		}
+		_, there := held[found.GUID]
+		d.checkMissing(wrong, name, c, s, found, there)
 	}
 	for other := range listed {
 		wrong.add("%s lists %s and should not", name, other)
 	}
+}
+
+func aliasOf(s store.Snapshot) string {
+	if s.Alias == nil {
+		return ""
+	}
+	return *s.Alias
 }
 
 // settle notes that a snapshot which may be listed is.
@@ -209,8 +241,8 @@ func (d *driver) modelName(c *container, listed store.Snapshot) string {
 	return listed.Name
 }
 
-// checkContents looks into every snapshot that some container lists, through a clone.
-func (d *driver) checkContents(ctx context.Context, wrong *findings) error {
+// checkContents looks into every snapshot that some container lists.
+func (d *driver) checkContents(ctx context.Context, wrong *findings, inventories []lineage.Inventory) error {
 	type place struct {
 		server int
 		guid   lineage.GUID
@@ -220,11 +252,11 @@ func (d *driver) checkContents(ctx context.Context, wrong *findings) error {
 		c := d.model.containers[name]
 		for _, s := range c.snapshots {
 			at := place{c.server, d.guids[s.at]}
-			if seen[at] {
+			if seen[at] || s.missing {
 				continue
 			}
 			seen[at] = true
-			found, err := d.lookInto(ctx, d.servers[c.server].pool, at.guid)
+			found, err := d.lookInto(ctx, d.servers[c.server].pool, inventories[c.server], at.guid)
 			if err != nil {
 				return fmt.Errorf("look into %s of %s: %w", s.name, name, err)
 			}
@@ -236,27 +268,24 @@ func (d *driver) checkContents(ctx context.Context, wrong *findings) error {
 	return nil
 }
 
-// lookInto reads a snapshot's files through a clone of it, out of the agent's way. A collection may move it meanwhile.
-func (d *driver) lookInto(ctx context.Context, pool agent.Pool, guid lineage.GUID) (map[string]string, error) {
-	const clone = "test/look"
+// lookInto reads a snapshot's files. A collection may move it meanwhile.
+func (d *driver) lookInto(ctx context.Context, pool agent.Pool, inventory lineage.Inventory, guid lineage.GUID) (map[string]string, error) {
 	for attempt := 1; ; attempt++ {
-		inventory, err := pool.Inventory(ctx)
-		if err != nil {
-			return nil, err
-		}
 		name, held := lineage.Locate(inventory)[guid]
 		if !held {
 			return nil, fmt.Errorf("snapshot %s is not in the pool", guid)
 		}
-		err = pool.Clone(ctx, name, clone, nil)
-		if errors.Is(err, errdefs.ErrNotFound) && attempt < 10 {
-			continue
+		mount, err := pool.MountSnapshot(ctx, name)
+		if err == nil {
+			found, err := readDir(mount)
+			return found, errors.Join(err, mount.Unmount(ctx))
 		}
-		if err != nil {
+		if !errors.Is(err, errdefs.ErrNotFound) || attempt == 10 {
 			return nil, err
 		}
-		found, err := readFiles(ctx, pool, clone)
-		return found, errors.Join(err, pool.Destroy(ctx, clone))
+		if inventory, err = pool.Inventory(ctx); err != nil {
+			return nil, err
+		}
 	}
 }
 
@@ -268,7 +297,7 @@ func difference(found map[string]string, want files) string {
 		if !expected {
 			value = "nothing"
 		}
-		if !expected || data != string(content(name, value)) {
+		if !expected || !holds(data, name, value) {
 			first, _, _ := strings.Cut(data, "\n")
 			wrong = append(wrong, fmt.Sprintf("file %s holds %q, want %s", name, first, value))
 		}

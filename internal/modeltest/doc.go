@@ -6,6 +6,8 @@
 //	generate.go  programs from seeds
 //	fleet.go     servers, agents and the store that they share; crashes, lost connections, lost stores
 //	drive.go     performs a program's steps on a fleet
+//	interrupt.go what is cancelled or deleted while it is under way
+//	byhand.go    what an admin does to snapshots with zfs
 //	check.go     compares the fleet with the model
 //	run.go       all of it together, and shrinking of programs that fail
 //

@@ -1,6 +1,7 @@
 package modeltest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/hoodynetwork/hoody-agent/internal/agent"
 	"github.com/hoodynetwork/hoody-agent/internal/lineage"
+	"github.com/hoodynetwork/hoody-agent/internal/store"
 )
 
 // driver performs a program on a fleet and on the model alike.
@@ -25,27 +27,29 @@ type driver struct {
 	ids   map[string]string        // container ids by the program's names
 	guids map[*commit]lineage.GUID // identities of the snapshots that somebody listed
 
+	foreign map[string]lineage.GUID // and of those that were made by hand
+
 	remembered []*mvccpb.KeyValue // an older state of the store
 	visits     int                // to other stores
 }
 
 func newDriver(f *fleet) *driver {
-	return &driver{fleet: f, model: NewModel(), ids: make(map[string]string), guids: make(map[*commit]lineage.GUID)}
+	return &driver{fleet: f, model: NewModel(), ids: make(map[string]string), guids: make(map[*commit]lineage.GUID), foreign: make(map[string]lineage.GUID)}
 }
 
 // step performs one step, waits until all of it has settled, and takes the model as far.
 func (d *driver) step(ctx context.Context, step Step) error {
 	ctx, cancel := context.WithTimeout(ctx, d.base.Patience)
 	defer cancel()
-	actions := slices.DeleteFunc(slices.Clone(step.Actions), func(a Action) bool { return !d.model.meaningful(a) })
+	actions := slices.DeleteFunc(slices.Clone(step.Actions), func(a Action) bool { return !d.meaningful(a, step.Actions) })
 	if len(actions) == 0 {
 		return nil
 	}
 	permitted := make([][]string, len(actions))
 	for i, action := range actions {
-		permitted[i] = append(permitted[i], d.model.Outcome(action))
+		permitted[i] = append(permitted[i], d.outcome(action, actions))
 		permitted[i] = append(permitted[i], d.collisions(action, actions)...)
-		if step.Fault.Kind == faultCrash && d.involves(action, step.Fault.Server) {
+		if step.Fault.Kind == faultCrash && d.involves(action, actions, step.Fault.Server) {
 			permitted[i] = append(permitted[i], unavailable)
 		}
 	}
@@ -71,16 +75,20 @@ func (d *driver) step(ctx context.Context, step Step) error {
 	}
 	for i, action := range actions {
 		if outcomes[i] == nil {
-			d.model.Apply(action, d.seen(action))
+			d.model.Apply(action, d.seen(action, actions))
 		}
 	}
 	return nil
 }
 
 // seen reads what a settled action did.
-func (d *driver) seen(a Action) (seen Seen) {
-	record, ok := d.records.Mirror().Container(d.ids[a.Container])
+func (d *driver) seen(a Action, all []Action) (seen Seen) {
+	record, ok := d.records.Mirror().Container(d.ids[a.worksOn()])
 	if !ok || record.LastOperation == nil {
+		return seen
+	}
+	if interrupted(a, all) && record.LastOperation.State == store.JobCancelled {
+		seen.Cancelled = true
 		return seen
 	}
 	switch a.Op {
@@ -104,17 +112,22 @@ func (d *driver) collisions(a Action, all []Action) (codes []string) {
 		return reads && other.Container == a.Container || other.Op == opSync && c != nil && c.source == a.Container
 	})
 	switch {
-	case freezes && a.Op == opDelete:
+	case freezes && (a.Op == opDelete || a.Op == opDeleteMidway):
 		return []string{inUse}
 	case freezes && a.Op == opDropSnapshot:
 		return []string{snapshotBusy}
+	case a.Op == opHandDestroy:
+		return []string{code(errHeld)}
 	default:
 		return nil
 	}
 }
 
 // involves tells whether an action is refused while a server is down.
-func (d *driver) involves(a Action, server int) bool {
+func (d *driver) involves(a Action, all []Action, server int) bool {
+	if made, ok := d.made(a, all); ok {
+		return made.Server == server
+	}
 	if a.Op == opCollect && a.Server == server {
 		return true
 	}
@@ -150,27 +163,40 @@ func (d *driver) arm(fault Fault) (disarm func(), err error) {
 func (d *driver) perform(ctx context.Context, fault Fault, actions []Action) ([]error, error) {
 	front := d.servers[(fault.Server+1)%servers] // any agent takes any request; this one does not crash
 	outcomes := make([]error, len(actions))
-	made := make([]string, len(actions))
 	var waiting sync.WaitGroup
 	for i, action := range actions {
 		switch action.Op {
-		case opWrite, opRuntimeSnapshot, opRemember, opOldStore, opWrongStore, opRecover:
-			if err := d.behind(ctx, action); err != nil {
+		case opCreate, opCopy, opCopySnapshot, opSync:
+			made, err := d.request(ctx, front.agent, action)
+			if outcomes[i] = err; err == nil && action.Op != opSync {
+				d.ids[action.worksOn()] = made
+			}
+		default:
+			if !action.behind() {
+				continue
+			}
+			err := d.behind(ctx, action)
+			if err != nil && !errors.Is(err, errHeld) {
 				return nil, fmt.Errorf("%s: %w", action, err)
 			}
-		case opCreate, opCopy, opCopySnapshot, opSync:
-			made[i], outcomes[i] = d.request(ctx, front.agent, action)
+			outcomes[i] = err
 		}
 	}
 	for i, action := range actions {
 		switch action.Op {
-		case opWrite, opRuntimeSnapshot, opRemember, opOldStore, opWrongStore, opRecover, opCreate, opCopy, opCopySnapshot, opSync:
+		case opCreate, opCopy, opCopySnapshot, opSync:
 		case opExpire:
 			waiting.Go(func() { outcomes[i] = d.expire(ctx) })
 		case opCollect:
 			collector := d.servers[action.Server].agent
 			waiting.Go(func() { _, outcomes[i] = collector.Collect(ctx, false) })
+		case opCancel, opDeleteMidway:
+			server := d.serverOf(action, actions)
+			waiting.Go(func() { outcomes[i] = d.interrupt(ctx, front.agent, action, server) })
 		default:
+			if action.behind() {
+				continue
+			}
 			waiting.Go(func() { _, outcomes[i] = d.request(ctx, front.agent, action) })
 		}
 	}
@@ -183,16 +209,12 @@ func (d *driver) perform(ctx context.Context, fault Fault, actions []Action) ([]
 	}
 	err := d.revive(ctx, done)
 	<-done
-	for i, action := range actions {
-		switch {
-		case outcomes[i] != nil:
-		case action.Op == opCreate:
-			d.ids[action.Container] = made[i]
-		case action.Op == opCopy || action.Op == opCopySnapshot:
-			d.ids[action.To] = made[i]
-		}
-	}
 	return outcomes, err
+}
+
+// behind tells whether no agent is asked for the action.
+func (a Action) behind() bool {
+	return slices.Contains([]string{opWrite, opRuntimeSnapshot, opHandSnapshot, opHandDestroy, opRemember, opOldStore, opWrongStore, opRecover}, a.Op)
 }
 
 // request asks an agent for an operation and returns the id of the container that it makes, if it makes one.
@@ -218,6 +240,10 @@ func (d *driver) request(ctx context.Context, front *agent.Agent, a Action) (mad
 		_, err = front.CreateSnapshot(ctx, caller, id, agent.CreateSnapshotRequest{Alias: &a.Name, ExpiryDays: &days})
 	case opRestore:
 		_, err = front.RestoreSnapshot(ctx, caller, id, d.listedName(a))
+	case opAlias:
+		_, err = front.RenameSnapshot(ctx, caller, id, d.listedName(a), &a.Value)
+	case opNoAlias:
+		_, err = front.RenameSnapshot(ctx, caller, id, d.listedName(a), nil)
 	case opDropSnapshot:
 		_, err = front.DeleteSnapshot(ctx, caller, id, d.listedName(a))
 	case opDelete:
@@ -230,7 +256,7 @@ func (d *driver) request(ctx context.Context, front *agent.Agent, a Action) (mad
 	return "", err
 }
 
-// listedName is what a container's list calls the snapshot of an action.
+// listedName is what finds the snapshot of an action in its container's list: the alias, if it has one, or its name.
 func (d *driver) listedName(a Action) string {
 	c := d.model.containers[a.Container]
 	if c == nil {
@@ -242,6 +268,9 @@ func (d *driver) listedName(a Action) string {
 		return a.Name
 	}
 	for _, s := range history.Snapshots {
+		if s.GUID == d.guids[at] && s.Alias != nil {
+			return *s.Alias
+		}
 		if s.GUID == d.guids[at] {
 			return s.Name
 		}
@@ -270,11 +299,18 @@ func (d *driver) behind(ctx context.Context, a Action) (err error) {
 		return d.visit(ctx, a.Op)
 	case opRecover:
 		return d.recover(ctx)
+	case opHandDestroy:
+		return d.destroyByHand(ctx, a)
 	}
 	s := d.servers[d.model.containers[a.Container].server]
 	instance := agent.InstanceName(d.ids[a.Container])
 	if a.Op == opRuntimeSnapshot {
 		return s.runtime.AddSnapshot(ctx, instance, a.Name)
+	}
+	if a.Op == opHandSnapshot {
+		made, err := s.pool.Snapshot(ctx, agent.InstanceDataset(instance), a.Name)
+		d.foreign[a.Name] = made.GUID
+		return err
 	}
 	mount, err := s.pool.Mount(ctx, agent.InstanceDataset(instance))
 	if err != nil {
@@ -288,12 +324,22 @@ func (d *driver) behind(ctx context.Context, a Action) (err error) {
 // filesDir is where containers keep what the model knows of.
 const filesDir = "rootfs/data"
 
-// content is what a value looks like in a file; files with a "big" name take several blocks.
+// content is what a value looks like in a file: lines of it, one unless the file has a "big" name; those take several blocks.
 func content(name, value string) []byte {
+	return bytes.Repeat([]byte(value+"\n"), lines(name, value))
+}
+
+func lines(name, value string) int {
 	if !strings.HasPrefix(name, "big") {
-		return []byte(value + "\n")
+		return 1
 	}
-	return []byte(strings.Repeat(value+"\n", 300<<10/(len(value)+1)))
+	return 300 << 10 / (len(value) + 1)
+}
+
+// holds tells whether data is the content of a value, without making that: there is a lot to compare.
+func holds(data, name, value string) bool {
+	line := value + "\n"
+	return len(data) == lines(name, value)*len(line) && strings.HasPrefix(data, line) && data[len(line):] == data[:len(data)-len(line)]
 }
 
 // loseStore takes the store away for a while.
@@ -320,7 +366,7 @@ func (d *driver) revive(ctx context.Context, done <-chan struct{}) error {
 		select {
 		case <-done:
 			return nil
-		case <-time.After(time.Millisecond):
+		case <-d.ended:
 		}
 	}
 }
@@ -336,28 +382,34 @@ func closed(c <-chan struct{}) bool {
 
 // settle waits until no operation is under way anywhere.
 func (d *driver) settle(ctx context.Context) error {
+	jobs := d.records.Mirror().Subscribe(store.KindJob)
+	defer jobs.Close()
+	done := make(chan struct{})
+	close(done)
 	for {
-		done := make(chan struct{})
-		close(done)
 		if err := d.revive(ctx, done); err != nil {
 			return err
 		}
-		if _, err := d.records.Barrier(ctx); err != nil {
-			return fmt.Errorf("does not settle: %s: %w", d.openJobs(), err)
-		}
-		open := 0
-		for _, s := range d.servers {
-			open += len(d.records.Mirror().OpenJobs(s.id))
-		}
-		if open == 0 {
-			return d.catchUp(ctx)
+		if !d.working() {
+			if _, err := d.records.Barrier(ctx); err != nil {
+				return fmt.Errorf("does not settle: %w", err)
+			}
+			if !d.working() {
+				return d.catchUp(ctx)
+			}
 		}
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("does not settle: %s", d.openJobs())
-		case <-time.After(2 * time.Millisecond):
+		case <-jobs.Changes():
+		case <-d.ended:
 		}
 	}
+}
+
+// working tells whether an operation is under way, as far as the records are known.
+func (d *driver) working() bool {
+	return slices.ContainsFunc(d.servers, func(s *server) bool { return len(d.records.Mirror().OpenJobs(s.id)) > 0 })
 }
 
 // openJobs describes what is under way.

@@ -31,8 +31,9 @@ func TestRealPrograms(t *testing.T) {
 		t.Skip("HOODY_TEST_DATASET names no dataset")
 	}
 	made := 0
-	// Each look into a real pool is a command, a tenth of a second on a slow host.
-	base := &modeltest.Base{Dir: t.TempDir(), Pace: 2 * time.Second, Patience: 10 * time.Minute, Host: func(dir string) (modeltest.Host, error) {
+	// Each look into a real pool is a command or two, a tenth of a second each on a slow host: three agents that collect every
+	// few seconds would keep it busy with nothing else. Programs collect themselves, too.
+	base := &modeltest.Base{Dir: t.TempDir(), RecordPace: 3 * time.Second, CollectPace: 10 * time.Second, Sparing: true, Patience: 10 * time.Minute, Host: func(dir string) (modeltest.Host, error) {
 		made++
 		h := &zfsHost{root: fmt.Sprintf("%s/h%d-%d", dataset, os.Getpid(), made), dir: dir}
 		t.Cleanup(func() { _ = exec.Command("zfs", "destroy", "-R", h.root).Run() })

@@ -53,6 +53,41 @@ func (w *tripwire) touch() error {
 	return nil
 }
 
+// meter counts events and tells who waits for the n-th from now.
+type meter struct {
+	mu      sync.Mutex
+	seen    int
+	waiting map[chan struct{}]int
+}
+
+// after returns what is closed at the n-th event from now, and what ends the wait for it.
+func (m *meter) after(n int) (reached <-chan struct{}, stop func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := make(chan struct{})
+	if m.waiting == nil {
+		m.waiting = make(map[chan struct{}]int)
+	}
+	m.waiting[c] = m.seen + n
+	return c, func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.waiting, c)
+	}
+}
+
+func (m *meter) touch() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.seen++
+	for c, at := range m.waiting {
+		if m.seen >= at {
+			close(c)
+			delete(m.waiting, c)
+		}
+	}
+}
+
 // cutOff is what a peer sees of another's death: no answer, whatever the dying process would have said.
 func cutOff(err error) error {
 	if errors.Is(err, errDead) || errors.Is(err, context.Canceled) {

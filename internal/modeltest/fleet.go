@@ -12,6 +12,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/hoodynetwork/hoody-agent/internal/agent"
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
@@ -30,8 +31,11 @@ var caller = agent.Caller{UserID: owner}
 type Base struct {
 	Dir  string // for the store
 	Host func(dir string) (Host, error)
-	// Pace is how soon an agent notes in its pool what has changed in the store, and collects garbage after an operation.
-	Pace time.Duration
+	// RecordPace is how soon an agent notes in its pool what has changed in the store, CollectPace how soon it collects
+	// garbage after an operation.
+	RecordPace, CollectPace time.Duration
+	// Sparing leaves most files unread between the steps after which all are read: each mount of a real pool takes its time.
+	Sparing bool
 	// Patience bounds a step on the slowest machine; nothing waits for it in a good run.
 	Patience time.Duration
 
@@ -59,7 +63,7 @@ func (b *Base) Close() {
 }
 
 func (b *Base) startStore(ctx context.Context) (err error) {
-	b.etcd, err = embedded.Start(ctx, embedded.Options{Dir: filepath.Join(b.Dir, "etcd")}, zap.NewNop())
+	b.etcd, err = embedded.Start(ctx, embedded.Options{Dir: filepath.Join(b.Dir, "etcd"), Unsynced: true}, zap.NewNop())
 	return err
 }
 
@@ -78,6 +82,7 @@ type fleet struct {
 	records *store.Store // the test's own view, whoever dies
 	servers []*server
 	network *tripwire
+	ended   chan struct{} // a value says that some agent has ended
 	project store.Project
 	later   atomic.Int64 // nanoseconds by which the fleet's clock is ahead
 	log     *zap.Logger
@@ -93,6 +98,7 @@ type server struct {
 	id      string
 	host    Host
 	effects *tripwire
+	meter   meter // of the same
 
 	mu      sync.Mutex
 	pool    agent.Pool
@@ -109,7 +115,7 @@ type server struct {
 // newFleet starts a fleet that holds nothing.
 func (b *Base) newFleet(ctx context.Context, log *zap.Logger) (_ *fleet, err error) {
 	b.programs++
-	f := &fleet{base: b, prefix: fmt.Sprintf("/model/%d/", b.programs), network: newTripwire(), log: log}
+	f := &fleet{base: b, prefix: fmt.Sprintf("/model/%d/", b.programs), network: newTripwire(), ended: make(chan struct{}, 1), log: log}
 	defer func() {
 		if err != nil {
 			f.close()
@@ -126,11 +132,8 @@ func (b *Base) newFleet(ctx context.Context, log *zap.Logger) (_ *fleet, err err
 		}
 		s := &server{fleet: f, number: i, id: fmt.Sprintf("64c1aa00b2d34e5f6071840%d", i), host: host, effects: newTripwire()}
 		f.servers = append(f.servers, s)
-		if err := s.start(ctx); err != nil {
-			return nil, err
-		}
 	}
-	if err := f.catchUp(ctx); err != nil {
+	if err := f.start(ctx); err != nil {
 		return nil, err
 	}
 	f.project, err = f.servers[0].agent.CreateProject(ctx, caller, agent.CreateProjectRequest{Alias: "project"})
@@ -156,6 +159,29 @@ func (f *fleet) close() {
 		_ = f.records.Close()
 	}
 	_ = os.RemoveAll(f.dir)
+	f.base.forget()
+}
+
+// forget empties the store: what thousands of programs leave would fill it.
+func (b *Base) forget() {
+	ctx, cancel := context.WithTimeout(context.Background(), b.Patience)
+	defer cancel()
+	deleted, err := b.client.Delete(ctx, "/", clientv3.WithPrefix())
+	if err == nil {
+		_, _ = b.client.Compact(ctx, deleted.Header.Revision) // a store that is full says so to the next program
+	}
+}
+
+// start starts the agents of all servers.
+func (f *fleet) start(ctx context.Context) error {
+	var starting errgroup.Group
+	for _, s := range f.servers {
+		starting.Go(func() error { return s.start(ctx) })
+	}
+	if err := starting.Wait(); err != nil {
+		return err
+	}
+	return f.catchUp(ctx)
 }
 
 // start opens the host and runs an agent on it.
@@ -174,7 +200,7 @@ func (s *server) start(ctx context.Context) error {
 	}
 	work, err := agent.New(agent.Options{
 		Server: store.Server{ID: s.id, Name: s.id}, Store: records, Pool: pool, Runtime: runtime, Peers: f,
-		StopTimeout: time.Second, RecordInterval: f.base.Pace, CollectDelay: f.base.Pace, Now: f.now, Logger: f.log.Named(fmt.Sprint("server ", s.number)),
+		StopTimeout: time.Second, RecordInterval: f.base.RecordPace, CollectDelay: f.base.CollectPace, Now: f.now, Logger: f.log.Named(fmt.Sprint("server ", s.number)),
 	})
 	if err != nil {
 		return err
@@ -187,20 +213,25 @@ func (s *server) start(ctx context.Context) error {
 	s.mu.Unlock()
 	var failed error
 	go func() {
+		defer f.tellEnded()
 		defer close(ended)
 		failed = work.Run(running)
 	}()
-	for {
-		if alive, _ := records.Mirror().Alive(s.id); alive {
-			return nil
-		}
-		select {
-		case <-ended:
-			return fmt.Errorf("agent of server %d ended at its start: %w", s.number, failed)
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(time.Millisecond):
-		}
+	select {
+	case <-work.Registered():
+		return nil
+	case <-ended:
+		return fmt.Errorf("agent of server %d ended at its start: %w", s.number, failed)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// tellEnded wakes who waits for agents that end.
+func (f *fleet) tellEnded() {
+	select {
+	case f.ended <- struct{}{}:
+	default:
 	}
 }
 
@@ -212,6 +243,7 @@ func (s *server) effect(op, object string) error {
 	if dead {
 		return errDead
 	}
+	s.meter.touch()
 	return s.effects.touch()
 }
 
@@ -224,6 +256,7 @@ func (s *server) die() error {
 		close(s.died)
 		s.stop()
 		s.host.Kill()
+		s.fleet.tellEnded()
 	}
 	return errDead
 }

@@ -18,6 +18,8 @@ type generator struct {
 	rand  *rand.Rand
 	model *Model
 	named int // containers, snapshots and values so far
+
+	doubtful []string // copies that may have been cancelled, and are good for nothing then but to be deleted
 }
 
 // Generate makes the program of a seed.
@@ -51,6 +53,13 @@ func (g *generator) step() Step {
 	if len(g.model.containers) == 0 {
 		return Step{Actions: []Action{g.create()}}
 	}
+	if len(g.doubtful) > 0 && g.chance(40) {
+		name := g.doubtful[0]
+		g.doubtful = g.doubtful[1:]
+		if g.model.containers[name] != nil {
+			return Step{Actions: []Action{{Op: opDelete, Container: name}}}
+		}
+	}
 	var step Step
 	if g.chance(3) {
 		return Step{Actions: []Action{g.disaster()}}
@@ -61,12 +70,41 @@ func (g *generator) step() Step {
 		step.Actions = []Action{g.action()}
 	}
 	step.Fault = g.fault(step.Actions)
+	if len(step.Actions) > 0 && step.Fault.Kind != faultStore && g.chance(25) {
+		step.Actions = append(step.Actions, g.interruption(step.Actions)...)
+	}
 	return step
+}
+
+// interruption cancels one of some copies and syncs, or deletes its container, if nothing else reads from that.
+func (g *generator) interruption(actions []Action) []Action {
+	var transfers []Action
+	for _, a := range actions {
+		if a.Op == opCopy || a.Op == opCopySnapshot || a.Op == opSync {
+			transfers = append(transfers, a)
+		}
+	}
+	if len(transfers) == 0 {
+		return nil
+	}
+	of := pick(g, transfers)
+	made := Action{Op: opCancel, Container: of.worksOn(), At: g.rand.IntN(pick(g, []int{2, 10, 40}))}
+	read := slices.ContainsFunc(actions, func(a Action) bool {
+		c := g.model.containers[a.Container]
+		return a.Container == made.Container && a.To != "" || a.Op == opSync && c != nil && c.source == made.Container
+	})
+	switch {
+	case g.chance(30) && !read:
+		made.Op = opDeleteMidway
+	case of.Op != opSync:
+		g.doubtful = append(g.doubtful, made.Container)
+	}
+	return []Action{made}
 }
 
 // fault is what goes wrong during some steps.
 func (g *generator) fault(actions []Action) Fault {
-	behind := slices.ContainsFunc(actions, func(a Action) bool { return a.Op == opWrite || a.Op == opRuntimeSnapshot })
+	behind := slices.ContainsFunc(actions, func(a Action) bool { return a.behind() })
 	asynchronous := !slices.ContainsFunc(actions, func(a Action) bool { return a.Op != opCopy && a.Op != opCopySnapshot && a.Op != opSync })
 	switch {
 	case behind:
@@ -126,8 +164,14 @@ func (g *generator) action() Action {
 		return g.copy(name)
 	case roll < 69:
 		return g.ofSnapshot(opRestore, name)
-	case roll < 73:
+	case roll < 71:
 		return g.ofSnapshot(opDropSnapshot, name)
+	case roll < 73:
+		a := g.ofSnapshot(pick(g, []string{opAlias, opAlias, opNoAlias}), name)
+		if a.Op == opAlias {
+			a.Value = g.name("a")
+		}
+		return a
 	case roll < 74:
 		return Action{Op: opExpire}
 	case roll < 87:
@@ -136,7 +180,7 @@ func (g *generator) action() Action {
 		}
 		return g.write(name)
 	case roll < 89:
-		return Action{Op: opRuntimeSnapshot, Container: name, Name: g.name("h")}
+		return g.byHand(name)
 	case roll < 92:
 		return g.power(name)
 	case roll < 96:
@@ -158,6 +202,18 @@ func (g *generator) ofSnapshot(op, name string) Action {
 		name = pick(g, listing)
 	}
 	return Action{Op: op, Container: name, Name: pick(g, g.model.containers[name].snapshots).name}
+}
+
+// byHand is what somebody does behind the agent's back, with the runtime or in the pool.
+func (g *generator) byHand(name string) Action {
+	switch g.rand.IntN(4) {
+	case 0:
+		return Action{Op: opHandSnapshot, Container: name, Name: g.name("hand")}
+	case 1:
+		return g.ofSnapshot(opHandDestroy, name)
+	default:
+		return Action{Op: opRuntimeSnapshot, Container: name, Name: g.name("h")}
+	}
 }
 
 func (g *generator) restorable(c *container) bool {

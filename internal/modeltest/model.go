@@ -11,9 +11,10 @@ import (
 // Model is what a fleet is to hold.
 type Model struct {
 	containers map[string]*container
-	gone       map[string]bool // deleted containers
-	remembered bool            // the store's records, once at least
-	recovered  bool            // from the pools: that something was deleted may be forgotten
+	gone       map[string]bool    // deleted containers
+	foreign    map[string]foreign // snapshots made by hand, by name: nobody's but the admin's, whatever becomes of the containers
+	remembered bool               // the store's records, once at least
+	recovered  bool               // from the pools: that something was deleted may be forgotten
 	clock      int
 }
 
@@ -73,13 +74,21 @@ type snapshot struct {
 	at      *commit
 	undo    bool
 	expires bool
-	perhaps bool // it depends on what was frozen whether it is listed
-	wanted  int  // when it was made or last restored; of automatic ones, the longest unwanted goes
+	perhaps bool    // it depends on what was frozen whether it is listed
+	wanted  int     // when it was made or last restored; of automatic ones, the longest unwanted goes
+	missing bool    // destroyed by hand in the container's pool
+	alias   *string // as it was given; nil where the model does not say
+}
+
+// foreign is a snapshot that somebody made by hand.
+type foreign struct {
+	server int
+	files  files
 }
 
 // NewModel is the model of an empty fleet.
 func NewModel() *Model {
-	return &Model{containers: make(map[string]*container), gone: make(map[string]bool)}
+	return &Model{containers: make(map[string]*container), gone: make(map[string]bool), foreign: make(map[string]foreign)}
 }
 
 // Outcomes of an action: what the fleet answers. All but success are an error's code, or its class where it has none.
@@ -110,9 +119,18 @@ func (m *Model) meaningful(a Action) bool {
 	case opCopy, opCopySnapshot:
 		return (c != nil || m.gone[a.Container]) && m.containers[a.To] == nil && !m.gone[a.To]
 	case opWrite:
-		return c != nil
+		return c != nil && c.status != store.StatusFailed
+	case opHandSnapshot:
+		_, exists := m.foreign[a.Name]
+		return c != nil && c.status != store.StatusFailed && !exists
+	case opHandDestroy:
+		if c == nil {
+			return false
+		}
+		s, exists := c.listed(a.Name)
+		return exists && !s.missing
 	case opRuntimeSnapshot:
-		return c != nil && !slices.ContainsFunc(c.byHand, func(s snapshot) bool { return s.name == a.Name })
+		return c != nil && c.status != store.StatusFailed && !slices.ContainsFunc(c.byHand, func(s snapshot) bool { return s.name == a.Name })
 	default:
 		return c != nil || m.gone[a.Container]
 	}
@@ -128,15 +146,28 @@ func (m *Model) Outcome(a Action) string {
 		return containerUnknown
 	}
 	switch a.Op {
+	case opCopy:
+		return conflictUnless(c.status != store.StatusFailed)
 	case opSnapshot, opExpiring:
-		if _, exists := c.snapshot(a.Name); exists {
+		switch {
+		case c.status == store.StatusFailed:
+			return stateConflict
+		case c.taken(a.Name, ""):
+			return nameTaken
+		}
+	case opAlias, opNoAlias:
+		if _, exists := c.listed(a.Name); !exists {
+			return snapshotUnknown
+		}
+		if a.Op == opAlias && c.taken(a.Value, a.Name) {
 			return nameTaken
 		}
 	case opRestore, opCopySnapshot, opDropSnapshot:
-		if a.Op == opRestore && c.status == store.StatusPaused {
+		if a.Op == opRestore && c.status == store.StatusPaused || a.Op != opDropSnapshot && c.status == store.StatusFailed {
 			return stateConflict
 		}
-		if _, exists := c.snapshot(a.Name); !exists {
+		s, exists := c.listed(a.Name)
+		if !exists || s.missing && a.Op != opDropSnapshot {
 			return snapshotUnknown
 		}
 	case opSync:
@@ -145,7 +176,7 @@ func (m *Model) Outcome(a Action) string {
 			return notCopied
 		case m.containers[c.source] == nil:
 			return sourceUnknown
-		case c.status == store.StatusPaused:
+		case c.status == store.StatusPaused || c.status == store.StatusFailed:
 			return stateConflict
 		}
 	case opStart:
@@ -169,6 +200,8 @@ func conflictUnless(fits bool) string {
 type Seen struct {
 	NoOp bool // a sync found nothing to do; then the files say whether that is true
 	Kept bool // a sync or restore kept what it displaced, which it must if that had changed, and does if nothing else leads back to it
+
+	Cancelled bool // a copy or sync was given up before it had changed anything
 }
 
 // Apply changes the model the way the action, successful, is to change the fleet.
@@ -185,7 +218,23 @@ func (m *Model) Apply(a Action, seen Seen) {
 	case opWrite:
 		c.files, c.dirty = c.files.with(a.Name, a.Value), true
 	case opSnapshot, opExpiring:
-		c.list(snapshot{name: a.Name, at: c.freeze(), expires: a.Op == opExpiring})
+		c.list(snapshot{name: a.Name, at: c.freeze(), expires: a.Op == opExpiring, alias: &a.Name})
+	case opAlias, opNoAlias:
+		c.snapshots = slices.Clone(c.snapshots)
+		for i := range c.snapshots {
+			if c.snapshots[i].name == a.Name {
+				c.snapshots[i].alias = &a.Value
+			}
+		}
+	case opHandSnapshot:
+		m.foreign[a.Name] = foreign{server: c.server, files: c.files}
+	case opHandDestroy:
+		at, _ := c.snapshot(a.Name)
+		for _, other := range m.containers {
+			if other.server == c.server {
+				other.mark(at, true)
+			}
+		}
 	case opRuntimeSnapshot:
 		c.byHand = append(slices.Clone(c.byHand), snapshot{name: a.Name, at: c.freeze()})
 	case opDropSnapshot:
@@ -206,9 +255,31 @@ func (m *Model) Apply(a Action, seen Seen) {
 			}
 		}
 		c.limitUndo()
-	case opCopy:
+	case opCopy, opCopySnapshot, opSync:
+		m.replicate(a, c, seen)
+	case opDelete, opDeleteMidway:
+		if c != nil { // else the copy that was to make it was refused
+			delete(m.containers, a.Container)
+			m.gone[a.Container] = true
+		}
+	case opStart, opResume:
+		c.status = store.StatusRunning
+	case opStop:
+		c.status = store.StatusStopped
+	case opPause:
+		c.status = store.StatusPaused
+	}
+}
+
+// replicate is Apply for copies and syncs.
+func (m *Model) replicate(a Action, c *container, seen Seen) {
+	switch {
+	case seen.Cancelled && a.Op == opSync: // leaves the copy as it was
+	case seen.Cancelled:
+		m.containers[a.To] = &container{server: a.Server, status: store.StatusFailed, source: a.Container}
+	case a.Op == opCopy:
 		m.containers[a.To] = m.copied(a, c.frozen(), c.snapshots)
-	case opCopySnapshot:
+	case a.Op == opCopySnapshot:
 		at, _ := c.snapshot(a.Name)
 		past := slices.DeleteFunc(slices.Clone(c.snapshots), func(s snapshot) bool {
 			led, _ := s.at.led(at)
@@ -221,35 +292,46 @@ func (m *Model) Apply(a Action, seen Seen) {
 			}
 		}
 		m.containers[a.To] = m.copied(a, at, past)
-	case opSync:
+	case seen.NoOp:
+		c.files = m.containers[c.source].frozen().files // the same, if the fleet is right; but what led to it is another past
+	default:
+		c.dirty = c.dirty || seen.Kept
 		at := m.containers[c.source].frozen()
-		if seen.NoOp {
-			c.files = at.files // the same, if the fleet is right; but what led to it is another past
-		} else {
-			c.dirty = c.dirty || seen.Kept
-			c.displace(m.clock)
-			c.checkOut(at)
-			c.limitUndo()
-		}
-	case opDelete:
-		delete(m.containers, a.Container)
-		m.gone[a.Container] = true
-	case opStart, opResume:
-		c.status = store.StatusRunning
-	case opStop:
-		c.status = store.StatusStopped
-	case opPause:
-		c.status = store.StatusPaused
+		c.displace(m.clock)
+		c.checkOut(at)
+		c.limitUndo()
 	}
 }
 
 func (c *container) snapshot(name string) (*commit, bool) {
+	s, exists := c.listed(name)
+	return s.at, exists
+}
+
+func (c *container) listed(name string) (snapshot, bool) {
 	for _, s := range c.snapshots {
 		if s.name == name {
-			return s.at, true
+			return s, true
 		}
 	}
-	return nil, false
+	return snapshot{}, false
+}
+
+// taken tells whether a name or alias finds another of the container's snapshots than one.
+func (c *container) taken(name, but string) bool {
+	return slices.ContainsFunc(c.snapshots, func(s snapshot) bool {
+		return s.name != but && (s.name == name || s.alias != nil && *s.alias == name)
+	})
+}
+
+// mark notes of what the container lists of a state whether it is missing.
+func (c *container) mark(at *commit, missing bool) {
+	c.snapshots = slices.Clone(c.snapshots)
+	for i := range c.snapshots {
+		if c.snapshots[i].at == at {
+			c.snapshots[i].missing = missing
+		}
+	}
 }
 
 // freeze makes the container's state of now immutable.
@@ -302,10 +384,10 @@ func (c *container) drop(drop func(snapshot) bool) {
 	c.snapshots = slices.DeleteFunc(slices.Clone(c.snapshots), drop)
 }
 
-// copied is a new copy. What only undoes does not go along.
+// copied is a new copy. What only undoes does not go along, nor what is not there.
 func (m *Model) copied(a Action, at *commit, history []snapshot) *container {
 	made := &container{server: a.Server, status: store.StatusRunning, source: a.Container, snapshots: slices.Clone(history)}
-	made.drop(func(s snapshot) bool { return s.undo })
+	made.drop(func(s snapshot) bool { return s.undo || s.missing })
 	made.checkOut(at)
 	return made
 }

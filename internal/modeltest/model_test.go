@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"testing"
@@ -13,6 +14,7 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
+	"golang.org/x/sys/unix"
 
 	"github.com/hoodynetwork/hoody-agent/internal/modeltest"
 )
@@ -31,11 +33,33 @@ func setting(t *testing.T, name string, fallback uint64) uint64 {
 	return n
 }
 
+// TestMain collects Go's garbage less often: programs make much of it and keep little.
+func TestMain(m *testing.M) {
+	debug.SetGCPercent(800)
+	os.Exit(m.Run())
+}
+
+// fastDir is a directory in memory where there is room: what programs do to it is thrown away, and slow to do on a disk.
+func fastDir(t *testing.T) string {
+	t.Helper()
+	const memory, enough = "/dev/shm", 2 << 30
+	var free unix.Statfs_t
+	if err := unix.Statfs(memory, &free); err != nil || free.Bavail*uint64(free.Bsize) < enough {
+		return t.TempDir()
+	}
+	dir, err := os.MkdirTemp(memory, "modeltest-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
 func openBase(t *testing.T) *modeltest.Base {
 	t.Helper()
 	base := &modeltest.Base{
-		Dir: t.TempDir(), Host: func(dir string) (modeltest.Host, error) { return &modeltest.SimHost{Dir: dir}, nil },
-		Pace: 5 * time.Millisecond, Patience: 5 * time.Minute,
+		Dir: fastDir(t), Host: func(dir string) (modeltest.Host, error) { return &modeltest.SimHost{Dir: dir}, nil },
+		RecordPace: 100 * time.Millisecond, CollectPace: 20 * time.Millisecond, Patience: 5 * time.Minute,
 	}
 	if err := base.Open(t.Context()); err != nil {
 		t.Fatal(err)
@@ -134,6 +158,23 @@ func TestKnownPrograms(t *testing.T) {
 				t.Fatal(err)
 			}
 		})
+	}
+}
+
+func TestProgramsHoldEveryOperation(t *testing.T) {
+	missing := make(map[string]bool)
+	for _, op := range modeltest.Operations() {
+		missing[op] = true
+	}
+	for seed := range uint64(50) {
+		for _, step := range modeltest.Generate(seed, 50) {
+			for _, action := range step.Actions {
+				delete(missing, action.Op)
+			}
+		}
+	}
+	if len(missing) > 0 {
+		t.Errorf("never made: %v", missing)
 	}
 }
 

@@ -3,6 +3,7 @@ package modeltest
 import (
 	"bufio"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,7 +26,8 @@ type Action struct {
 	To        string // the copy to be made
 	Server    int    // where a container is made or copied to, or whose garbage is collected
 	Name      string // of a snapshot or file
-	Value     string // of a file
+	Value     string // of a file; another name of a snapshot
+	At        int    // the effect on the disks of a container's server, from the request on, that an interruption waits for
 }
 
 // Fault is what goes wrong during a step.
@@ -48,6 +50,12 @@ const (
 	opDropSnapshot    = "delete-snapshot"
 	opExpire          = "expire" // time passes, until whatever expires has expired
 	opDelete          = "delete"
+	opCancel          = "cancel"        // the copy or sync that makes or works on a container in the same step
+	opDeleteMidway    = "delete-midway" // the container that a copy makes or a sync works on in the same step
+	opAlias           = "alias"         // a snapshot's other name
+	opNoAlias         = "no-alias"      // takes it away
+	opHandSnapshot    = "hand-snapshot" // by `zfs snapshot`, which the agents know nothing of
+	opHandDestroy     = "hand-destroy"  // by `zfs destroy`, of a snapshot that a container lists
 	opStart           = "start"
 	opStop            = "stop"
 	opPause           = "pause"
@@ -73,8 +81,12 @@ var operands = map[string]string{
 	opCopy: "container to server", opCopySnapshot: "container to server name", opSync: "container", opDelete: "container",
 	opStart: "container", opStop: "container", opPause: "container", opResume: "container", opRuntimeSnapshot: "container name",
 	opExpiring: "container name", opRestore: "container name", opDropSnapshot: "container name", opExpire: "",
-	opCollect: "server", opRemember: "", opOldStore: "", opWrongStore: "", opRecover: "",
+	opCancel: "container at", opDeleteMidway: "container at", opAlias: "container name value", opNoAlias: "container name",
+	opHandSnapshot: "container name", opHandDestroy: "container name", opCollect: "server", opRemember: "", opOldStore: "", opWrongStore: "", opRecover: "",
 }
+
+// Operations are all that programs know.
+func Operations() []string { return slices.Sorted(maps.Keys(operands)) }
 
 func (a *Action) operand(kind string) (text *string, number *int) {
 	switch kind {
@@ -86,6 +98,8 @@ func (a *Action) operand(kind string) (text *string, number *int) {
 		return &a.Name, nil
 	case "value":
 		return &a.Value, nil
+	case "at":
+		return nil, &a.At
 	default:
 		return nil, &a.Server
 	}

@@ -27,7 +27,8 @@ func (b *Base) Run(ctx context.Context, program Program, log *zap.Logger) error 
 		log.Info("step", zap.Int("number", i+1), zap.Stringer("step", step))
 		err := d.step(ctx, step)
 		if err == nil {
-			err = d.check(ctx, i%deepEvery == deepEvery-1 || i == len(program)-1)
+			deep := i%deepEvery == deepEvery-1 || i == len(program)-1
+			err = d.check(ctx, b.looksInto(d.model, step, i, deep), deep)
 		}
 		if err != nil {
 			return fmt.Errorf("step %d, %s: %w", i+1, step, err)
@@ -36,15 +37,30 @@ func (b *Base) Run(ctx context.Context, program Program, log *zap.Logger) error 
 	return d.empty(ctx)
 }
 
+// looksInto tells which containers' files are looked into after a step: of all, or, where that takes long, of those that it
+// names and of some other.
+func (b *Base) looksInto(m *Model, step Step, number int, deep bool) func(name string) bool {
+	if deep || !b.Sparing || len(m.containers) == 0 {
+		return func(string) bool { return true }
+	}
+	names := slices.Sorted(maps.Keys(m.containers))
+	touched := map[string]bool{names[number%len(names)]: true}
+	for _, action := range step.Actions {
+		touched[action.Container], touched[action.To] = true, true
+	}
+	return func(name string) bool { return touched[name] }
+}
+
 // empty deletes all containers and collects garbage: nothing that the agents made may be left.
 func (d *driver) empty(ctx context.Context) error {
+	var step Step
 	for _, name := range slices.Sorted(maps.Keys(d.model.containers)) {
-		step := Step{Actions: []Action{{Op: opDelete, Container: name}}}
-		if err := d.step(ctx, step); err != nil {
-			return fmt.Errorf("at the end, %s: %w", step, err)
-		}
+		step.Actions = append(step.Actions, Action{Op: opDelete, Container: name})
 	}
-	if err := d.check(ctx, false); err != nil {
+	if err := d.step(ctx, step); err != nil {
+		return fmt.Errorf("at the end, %s: %w", step, err)
+	}
+	if err := d.check(ctx, func(string) bool { return true }, false); err != nil {
 		return fmt.Errorf("with all containers deleted: %w", err)
 	}
 	for _, s := range d.servers {
@@ -57,6 +73,9 @@ func (d *driver) empty(ctx context.Context) error {
 
 // emptied collects garbage and looks what is left.
 func (d *driver) emptied(ctx context.Context, s *server) error {
+	if err := d.takeForeign(ctx, s); err != nil {
+		return err
+	}
 	report, err := s.agent.Collect(ctx, false)
 	if err != nil {
 		return err

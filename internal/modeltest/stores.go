@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -61,12 +63,7 @@ func (d *driver) offline(ctx context.Context, change func() error) error {
 	if d.records, err = openRecords(ctx, d.fleet); err != nil {
 		return err
 	}
-	for _, s := range d.servers {
-		if err := s.start(ctx); err != nil {
-			return err
-		}
-	}
-	return d.catchUp(ctx)
+	return d.start(ctx)
 }
 
 // visit lets the agents live with another store for a while: one that was put back, or an empty one.
@@ -120,27 +117,42 @@ func (d *driver) visit(ctx context.Context, op string) error {
 }
 
 // stamped waits until the agents have noted in their pools how far the records have come: what happens to the store before is
-// not theirs to notice.
+// not theirs to notice. A change of the project is one of all containers; a server without any has nothing to lose.
 func (d *driver) stamped(ctx context.Context) error {
+	revision, err := d.records.Update(ctx, func(tx *store.Tx) error {
+		project, err := tx.Project(d.project.ID)
+		if err != nil {
+			return err
+		}
+		project.UpdatedAt = d.now()
+		return tx.PutProject(project)
+	})
+	if err != nil {
+		return err
+	}
 	for _, s := range d.servers {
-		for last, same := "", 0; same < 5; {
+		for len(d.records.Mirror().ContainersOnServer(s.id)) > 0 {
 			parent, err := s.pool.Dataset(ctx, "hoody")
 			if err != nil {
 				return err
 			}
-			if stamp := parent.Properties["hoody:stamp"]; stamp == last {
-				same++
-			} else {
-				last, same = stamp, 0
+			if stampRevision(parent.Properties["hoody:stamp"]) >= revision {
+				break
 			}
 			select {
 			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(d.base.Pace):
+				return fmt.Errorf("server %d does not stamp its pool: %w", s.number, ctx.Err())
+			case <-time.After(d.base.RecordPace / 5):
 			}
 		}
 	}
 	return nil
+}
+
+// stampRevision is how far the store had come that a stamp is of.
+func stampRevision(stamp string) int64 {
+	revision, _ := strconv.ParseInt(path.Base(stamp), 10, 64)
+	return revision
 }
 
 // recover leaves the fleet with an empty store, for good, and has every server recover its records from its pool.

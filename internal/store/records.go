@@ -165,6 +165,7 @@ type Snapshot struct {
 	CreatedAt  time.Time    `json:"created_at"`
 	LastUsedAt *time.Time   `json:"last_used_at"`
 	ExpiresAt  *time.Time   `json:"expires_at"`
+	Missing    bool         `json:"missing,omitempty"` // not in its server's pool, when that was last looked at: destroyed by hand
 }
 
 // History is a container's snapshot list, oldest first. One value per container: at most 1,000 entries, about 350 bytes each.

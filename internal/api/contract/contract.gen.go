@@ -933,8 +933,11 @@ type Snapshot struct {
 	CreatedAt  Timestamp  `json:"created_at"`
 	ExpiresAt  *Timestamp `json:"expires_at"`
 	LastUsedAt *Timestamp `json:"last_used_at"`
-	Name       string     `json:"name"`
-	Size       Bytes      `json:"size"`
+
+	// Missing *Extension.* True for a snapshot that somebody destroyed behind the agent's back: it can only be deleted.
+	Missing *bool  `json:"missing,omitempty"`
+	Name    string `json:"name"`
+	Size    Bytes  `json:"size"`
 
 	// Stateful Always false; memory is not part of a snapshot.
 	Stateful bool `json:"stateful"`

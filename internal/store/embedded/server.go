@@ -52,6 +52,10 @@ type Options struct {
 	QuotaBytes   int64         // size of the data file at which etcd stops taking writes; 0 = DefaultQuotaBytes
 	Compaction   time.Duration // how much history is kept for watchers that were away; 0 = DefaultCompaction
 	StartTimeout time.Duration // bound of Start; 0 = DefaultStartTimeout
+
+	// Unsynced leaves it to the kernel when what was written reaches the disk. The end of the process costs nothing then, that
+	// of the host may cost all of it: for tests that only kill processes.
+	Unsynced bool
 }
 
 // TLSFiles names PEM files: the member's certificate and key, and the CA whose client certificates it accepts.
@@ -157,6 +161,7 @@ func (s *Server) config(opts Options) (*embed.Config, error) {
 	config.AutoCompactionMode = embed.CompactorModePeriodic
 	config.AutoCompactionRetention = orDefault(opts.Compaction, DefaultCompaction).String()
 	config.BootstrapDefragThresholdMegabytes = defragAtBootMiB
+	config.UnsafeNoFsync = opts.Unsynced
 
 	config.GRPCAdditionalServerOptions = []grpc.ServerOption{endStreamsWith(s.streams)}
 	config.AuthToken = "" // no users here: the directory's mode and client certificates say who may connect
