@@ -51,7 +51,9 @@ type DialerConfig struct {
 	BackoffMin     time.Duration
 	BackoffMax     time.Duration
 
-	frameTimeout time.Duration // for tests
+	// For tests.
+	frameTimeout time.Duration
+	pings        <-chan time.Time // when to ping, in place of every keepAliveInterval
 }
 
 // Dialer sends HTTP requests to other agents, all requests to one peer over one session.
