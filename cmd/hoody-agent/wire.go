@@ -20,6 +20,7 @@ import (
 	"github.com/hoodynetwork/hoody-agent/internal/lxc"
 	"github.com/hoodynetwork/hoody-agent/internal/pki"
 	"github.com/hoodynetwork/hoody-agent/internal/store"
+	"github.com/hoodynetwork/hoody-agent/internal/transfer"
 	"github.com/hoodynetwork/hoody-agent/internal/zfs"
 )
 
@@ -146,7 +147,7 @@ func assembleFrom(d daemon, h host, credentials *pki.Credentials, records *store
 		StopTimeout:      d.cfg.Operations.StopTimeout,
 		NoForceStop:      !d.cfg.Operations.ForceStopAfterTimeout,
 		OperationTimeout: d.cfg.Operations.StartTimeout,
-		MaxReplications:  d.cfg.Peer.MaxTransfers,
+		Transfers:        transfer.NewGate(d.cfg.Peer.MaxTransfers, d.cfg.Peer.MaxTransfersPerPeer),
 	})
 	if err != nil {
 		return nil, err

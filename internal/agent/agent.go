@@ -40,7 +40,7 @@ type Options struct {
 	NoForceStop      bool          // a container that does not stop in time fails the operation instead of being stopped by force
 	OperationTimeout time.Duration // of start, stop and friends without a timeout of their own; 60 s by default
 	MaxOpenJobs      int           // accepted and unfinished jobs per server; 1,000 by default
-	MaxReplications  int           // at the same time; 4 by default
+	Transfers        Gate          // what replications from other servers wait for; nil for nothing
 	SpaceReserve     uint64        // bytes of the pool that transfers leave free; by default a twentieth and at least 1 GiB, at most a tenth
 	ReportInterval   time.Duration // how often the server's sizes are refreshed; 30 s by default
 	InspectInterval  time.Duration // how often instances and datasets are compared with the records; 5 min by default
@@ -79,8 +79,7 @@ type Agent struct {
 	manifests *manifestCache
 	inFlight  *inFlight
 	underWay  transfersUnderWay
-	transfers chan struct{} // a slot per replication at work
-	instances *turns        // by container: settings that are being applied to its instance
+	instances *turns // by container: settings that are being applied to its instance
 
 	sampling  sync.Mutex    // held while files are looked at
 	measuring chan struct{} // a slot per instance being measured
@@ -114,7 +113,6 @@ func New(options Options) (*Agent, error) {
 	setDefault(&options.StopTimeout, 30*time.Second)
 	setDefault(&options.OperationTimeout, 60*time.Second)
 	setDefault(&options.MaxOpenJobs, 1000)
-	setDefault(&options.MaxReplications, 4)
 	setDefault(&options.ReportInterval, 30*time.Second)
 	setDefault(&options.RecordInterval, 5*time.Second)
 	setDefault(&options.InspectInterval, 5*time.Minute)
@@ -141,7 +139,6 @@ func New(options Options) (*Agent, error) {
 		freezes:   newFreezeRounds(),
 		manifests: newManifestCache(),
 		inFlight:  newInFlight(),
-		transfers: make(chan struct{}, options.MaxReplications),
 
 		pins:       newPins(),
 		collecting: make(chan struct{}, 1),

@@ -26,6 +26,7 @@ import (
 	"github.com/hoodynetwork/hoody-agent/internal/sim"
 	"github.com/hoodynetwork/hoody-agent/internal/store"
 	"github.com/hoodynetwork/hoody-agent/internal/store/embedded"
+	"github.com/hoodynetwork/hoody-agent/internal/transfer"
 )
 
 const owner = "64c1aa00b2d34e5f60718001"
@@ -77,6 +78,7 @@ type server struct {
 	runtime *sim.Runtime
 	store   *store.Store
 	agent   *agent.Agent
+	gate    *transfer.Gate // of what it receives
 	stop    context.CancelFunc
 	ended   chan struct{}
 
@@ -153,9 +155,11 @@ func (s *server) start() {
 	if f.watch != nil {
 		watched = f.watch(s.id, pool)
 	}
+	gate := transfer.NewGate(4, 2)
 	work, err := agent.New(agent.Options{
 		Server: store.Server{ID: s.id, Name: s.id}, Store: records, Pool: watched, Runtime: runtime, Peers: peers, StopTimeout: time.Second, NoForceStop: s.noForce, MaxOpenJobs: s.maxOpen,
 		RecordInterval: s.recorded, InspectInterval: s.reconciled,
+		Transfers:       gate,
 		ExpiryInterval:  time.Hour, // the tests that are about it look themselves
 		CollectInterval: cmp.Or(s.collects, -1), CollectDelay: time.Millisecond,
 		SettingsRetry: 50 * time.Millisecond,
@@ -165,7 +169,7 @@ func (s *server) start() {
 	running, stop := context.WithCancel(f.ctx)
 	ended := make(chan struct{})
 	s.mu.Lock()
-	s.pool, s.runtime, s.store, s.agent, s.stop, s.ended = pool, runtime, records, work, stop, ended
+	s.pool, s.runtime, s.store, s.agent, s.gate, s.stop, s.ended = pool, runtime, records, work, gate, stop, ended
 	s.mu.Unlock()
 	if s.powerCut {
 		s.powerCut = false

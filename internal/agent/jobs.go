@@ -230,8 +230,7 @@ func (r *run) attempt(ctx context.Context, p phase) error {
 			return err
 		}
 	}
-	delay := backoff.NewExponentialBackOff()
-	delay.InitialInterval, delay.MaxInterval = 200*time.Millisecond, 30*time.Second
+	pauses := newPauses(r.job.Progress)
 	for attempt := 1; ; attempt++ {
 		began := time.Now()
 		err := p.do(r, ctx)
@@ -251,7 +250,8 @@ func (r *run) attempt(ctx context.Context, p phase) error {
 			log.Error("phase failed", zap.Error(err))
 			return err
 		}
-		log.Warn("phase will be tried again", zap.Error(err))
+		pause := pauses.next(r.job.Progress)
+		log.Warn("phase will be tried again", zap.Duration("pause", pause), zap.Error(err))
 		if err := r.journalIn(ctx, p, func(job *store.Job) {
 			job.Attempts = attempt
 			if p.name != phaseUndo { // then it is why the operation failed that counts, not what is in the way of undoing it
@@ -260,7 +260,7 @@ func (r *run) attempt(ctx context.Context, p phase) error {
 		}); err != nil {
 			return err
 		}
-		if err := sleep(ctx, delay.NextBackOff()); err != nil {
+		if err := sleep(ctx, pause); err != nil {
 			return err
 		}
 	}

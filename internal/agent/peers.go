@@ -17,6 +17,12 @@ type Peers interface {
 	Digests(ctx context.Context, serverID string, request DigestRequest) (Digests, error)
 }
 
+// Gate lets transfers run, a few at a time in all and with each server, so that those which wait for one server hold up no others'.
+type Gate interface {
+	// Acquire waits for a place for a transfer from a server; release gives it back.
+	Acquire(ctx context.Context, serverID string) (release func(), err error)
+}
+
 // Source is the agent that holds a copy's or sync's source: another server's, or this one itself.
 // All methods act only for an open job of the asking server that names a container of the source's server.
 type Source interface {

@@ -133,6 +133,12 @@ func (t *transfersUnderWay) add(p *progress) (forget func()) {
 	}
 }
 
+func (t *transfersUnderWay) count() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.each)
+}
+
 // promise grants p its bytes if room holds them and what all others are still to bring.
 func (t *transfersUnderWay) promise(p *progress, bytes, room uint64) bool {
 	t.mu.Lock()

@@ -168,11 +168,12 @@ func (r *run) fetch(ctx context.Context, source Source, manifest Manifest, steps
 	if err := r.takeOver(ctx, container.OwnerID, steps, planned); err != nil {
 		return err
 	}
-	select {
-	case r.transfers <- struct{}{}:
-		defer func() { <-r.transfers }()
-	case <-ctx.Done():
-		return ctx.Err()
+	if r.options.Transfers != nil {
+		release, err := r.options.Transfers.Acquire(ctx, r.job.SourceServerID)
+		if err != nil {
+			return err
+		}
+		defer release()
 	}
 	encrypted, err := r.pool.Encrypted(ctx)
 	if err != nil {

@@ -58,4 +58,4 @@ func holding(copies []*store.Container, snapshot lineage.GUID) []string {
 }
 
 // Replications is how many replications are at work.
-func (a *Agent) Replications() int { return len(a.transfers) }
+func (a *Agent) Replications() int { return a.underWay.count() }

@@ -18,6 +18,7 @@ import (
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
 	"github.com/hoodynetwork/hoody-agent/internal/store"
 	"github.com/hoodynetwork/hoody-agent/internal/store/embedded"
+	"github.com/hoodynetwork/hoody-agent/internal/transfer"
 )
 
 // servers is how many servers a fleet has.
@@ -199,7 +200,7 @@ func (s *server) start(ctx context.Context) error {
 		return err
 	}
 	work, err := agent.New(agent.Options{
-		Server: store.Server{ID: s.id, Name: s.id}, Store: records, Pool: pool, Runtime: runtime, Peers: f,
+		Server: store.Server{ID: s.id, Name: s.id}, Store: records, Pool: pool, Runtime: runtime, Peers: f, Transfers: transfer.NewGate(4, 2),
 		StopTimeout: time.Second, RecordInterval: f.base.RecordPace, CollectDelay: f.base.CollectPace, Now: f.now, Logger: f.log.Named(fmt.Sprint("server ", s.number)),
 	})
 	if err != nil {

@@ -62,12 +62,17 @@ type ServerOptions struct {
 	Limits *transfer.Limits
 	// Observe is told of every stream that was sent whole, for metrics; nil for nobody.
 	Observe func(stream, wire uint64, compression string)
+
+	notices time.Duration // for tests; transfer.NoticeInterval
 }
 
 // NewHandler serves an agent to its peers.
 func NewHandler(serving Serving, options ServerOptions) http.Handler {
 	if options.Log == nil {
 		options.Log = zap.NewNop()
+	}
+	if options.notices == 0 {
+		options.notices = transfer.NoticeInterval
 	}
 	s := &server{serving: serving, options: options, slots: newSlots(options.Gate)}
 	mux := http.NewServeMux()
@@ -119,7 +124,10 @@ func (s *server) stream(w http.ResponseWriter, r *http.Request) {
 		transfer.WriteError(w, r, s.options.Log, err)
 		return
 	}
+	// However long the queue is: who gave up and asked again would be at its end.
+	granted := transfer.KeepWaiting(w, s.options.notices)
 	release, err := s.slots.acquire(r.Context(), peer, request.JobID)
+	granted()
 	if err != nil {
 		transfer.WriteError(w, r, s.options.Log, err)
 		return

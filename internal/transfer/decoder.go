@@ -92,7 +92,7 @@ func (d *decoder) stored(p []byte) (int, error) {
 	if d.left > 0 {
 		n, err := d.in.Read(p[:min(d.left, len(p))])
 		d.left -= n
-		return n, inside(err)
+		return n, inside(n, err)
 	}
 	if d.last {
 		d.reading = noFrame
@@ -100,7 +100,7 @@ func (d *decoder) stored(p []byte) (int, error) {
 	}
 	var head [3]byte
 	if _, err := io.ReadFull(d.in, head[:]); err != nil {
-		return 0, inside(err)
+		return 0, inside(0, err)
 	}
 	block := parseBlock(head)
 	if block.kind != blockRaw || block.size > storedBlock {
@@ -123,7 +123,7 @@ type frameReader struct {
 func (f *frameReader) begin() error {
 	head := make([]byte, 5, 18)
 	if _, err := io.ReadFull(f.in, head); err != nil {
-		return inside(err)
+		return inside(0, err)
 	}
 	if binary.LittleEndian.Uint32(head) != storedMagic {
 		return fmt.Errorf("no zstd frame: %w", errdefs.ErrCorrupt)
@@ -136,7 +136,7 @@ func (f *frameReader) begin() error {
 	}
 	head = head[:5+more]
 	if _, err := io.ReadFull(f.in, head[5:]); err != nil {
-		return inside(err)
+		return inside(0, err)
 	}
 	f.head, f.left, f.last, f.checksum = head, 0, false, 0
 	if descriptor&4 != 0 {
@@ -159,7 +159,7 @@ func (f *frameReader) Read(p []byte) (int, error) {
 	}
 	n, err := f.in.Read(p[:min(f.left, len(p))])
 	f.left -= n
-	return n, inside(err)
+	return n, inside(n, err)
 }
 
 // next reads the head of the next block, or goes on to the checksum.
@@ -173,7 +173,7 @@ func (f *frameReader) next() error {
 	}
 	var head [3]byte
 	if _, err := io.ReadFull(f.in, head[:]); err != nil {
-		return inside(err)
+		return inside(0, err)
 	}
 	block := parseBlock(head)
 	f.head, f.left, f.last = head[:], block.size, block.last
@@ -200,10 +200,14 @@ func parseBlock(head [3]byte) block {
 	return block{last: bits&1 != 0, kind: bits >> 1 & 3, size: bits >> 3}
 }
 
-// inside is what an end means in the middle of a frame.
-func inside(err error) error {
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
+// inside is what an end means in the middle of a frame, where n bytes came with it. With the bytes it may be the frame's own end,
+// too, which shows when somebody reads on.
+func inside(n int, err error) error {
+	switch {
+	case !errors.Is(err, io.EOF):
+		return err
+	case n > 0:
+		return nil
 	}
-	return err
+	return io.ErrUnexpectedEOF
 }

@@ -20,8 +20,8 @@ const (
 	DefaultIdleTimeout    = 5 * time.Minute        // after which an unused session is closed
 	DefaultBackoffMin     = 250 * time.Millisecond // after the first failure; doubled with each further one
 	DefaultBackoffMax     = 15 * time.Second
-	// DefaultHeaderTimeout is how long a peer may take to begin its answer. Callers usually bring a deadline; this is
-	// for those that do not.
+	// DefaultHeaderTimeout is how long a peer may take to begin its answer, or to say that it is still coming. Callers usually bring a
+	// deadline; this is for those that do not.
 	DefaultHeaderTimeout = 10 * time.Minute
 )
 
@@ -51,7 +51,9 @@ type DialerConfig struct {
 	BackoffMin     time.Duration
 	BackoffMax     time.Duration
 
-	frameTimeout time.Duration // for tests
+	// For tests.
+	frameTimeout time.Duration
+	pings        <-chan time.Time // when to ping, in place of every keepAliveInterval
 }
 
 // Dialer sends HTTP requests to other agents, all requests to one peer over one session.
@@ -98,7 +100,6 @@ func NewDialer(config DialerConfig) *Dialer {
 		DisableKeepAlives:      true,
 		DisableCompression:     true, // gzip behind our backs
 		MaxConnsPerHost:        config.MaxStreams,
-		ResponseHeaderTimeout:  config.HeaderTimeout,
 		MaxResponseHeaderBytes: maxAnswerHead,
 		ReadBufferSize:         answerBuffer,
 	}
@@ -133,7 +134,7 @@ func (t roundTripper) RoundTrip(request *http.Request) (*http.Response, error) {
 	if id := RequestIDFromContext(request.Context()); id != "" {
 		request.Header.Set(RequestIDHeader, id)
 	}
-	response, err := t.dialer.transport.RoundTrip(request)
+	response, err := roundTrip(t.dialer.transport, request, t.dialer.config.HeaderTimeout)
 	if err != nil {
 		return nil, unreachable(err)
 	}

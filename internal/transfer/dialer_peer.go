@@ -115,6 +115,7 @@ func (d *Dialer) connect(serverID string, p *peer) {
 			p.retired = append(p.retired, p.session)
 		}
 		p.session, p.failures, p.failed = s, 0, nil
+		d.tasks.Go(func() { d.watch(serverID, p, s) })
 	} else {
 		delay := d.config.BackoffMin << min(p.failures, maxBackoffDoublings)
 		if delay <= 0 || delay > d.config.BackoffMax {
@@ -183,6 +184,7 @@ func (d *Dialer) openMux(ctx context.Context, serverID string, secure net.Conn, 
 	log := d.config.Log.With(zap.String("peer", serverID))
 	watched := &lastError{Conn: secure}
 	config := muxConfig(minWindow, log)
+	config.EnableKeepAlive = false // watch pings, and looks how long it takes
 	mux, err := yamux.Client(newFrameConn(watched, raw, d.config.frameTimeout), config)
 	if err != nil {
 		return nil, refuse(errdefs.ErrInternal, "start session", err)
@@ -217,7 +219,7 @@ func (d *Dialer) openMux(ctx context.Context, serverID string, secure net.Conn, 
 	// yamux keeps the pointer and reads this one field when a stream needs it; there are no streams yet.
 	config.MaxStreamWindowSize = windowFor(rtt)
 	log.Debug("session opened", zap.Duration("rtt", rtt), zap.Uint32("window", config.MaxStreamWindowSize))
-	return newSession(mux, serverID), nil
+	return newSession(mux, serverID, config.MaxStreamWindowSize), nil
 }
 
 // classOfHandshake tells a peer that refuses or cannot prove itself from one that is not there.

@@ -140,3 +140,38 @@ func TestStoredFrames(t *testing.T) {
 		}
 	}
 }
+
+// The end of a response may come together with its last bytes. Cut off it is all the same when a frame is not whole.
+func TestTheEndMayComeWithTheLastBytes(t *testing.T) {
+	data := prose(40_000)
+	packed, err := zstd.NewWriter(nil, zstd.WithEncoderCRC(false))
+	must(t, err)
+	for name, wire := range map[string][]byte{"stored": appendStored(nil, data), "compressed": packed.EncodeAll(data, nil)} {
+		decode := func(wire []byte) ([]byte, error) {
+			decoder, err := newDecoder(&endsAtOnce{wire})
+			must(t, err)
+			var got bytes.Buffer
+			_, err = io.CopyBuffer(onlyWriter{&got}, decoder, make([]byte, readSize))
+			return got.Bytes(), err
+		}
+		if got, err := decode(wire); err != nil || !bytes.Equal(got, data) {
+			t.Errorf("%s: %d of %d bytes, %v", name, len(got), len(data), err)
+		}
+		for _, cut := range []int{1, 7, len(wire) / 2, len(wire) - 1} {
+			if got, err := decode(wire[:cut]); err == nil {
+				t.Errorf("%s: %d of %d bytes of a frame are %d bytes without an error", name, cut, len(wire), len(got))
+			}
+		}
+	}
+}
+
+// endsAtOnce returns its last bytes and their end in one.
+type endsAtOnce struct{ left []byte }
+
+func (r *endsAtOnce) Read(p []byte) (n int, err error) {
+	n = copy(p, r.left)
+	if r.left = r.left[n:]; len(r.left) == 0 {
+		err = io.EOF
+	}
+	return n, err
+}

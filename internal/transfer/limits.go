@@ -6,22 +6,26 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// limitBurst is how many bytes may pass at once under a limit: a piece as large as the sender's.
-const limitBurst = pieceSize + storedOverhead
+const (
+	// limitBurst is how many bytes may pass at once under a limit: a piece as large as the sender's.
+	limitBurst = pieceSize + storedOverhead
+	// minLimitPiece is the least that streams take from a limit at a time in bytes: what a record of TLS holds.
+	minLimitPiece = 16 << 10
+)
 
 // Limits bound the bandwidth of streams in one direction, of all together and of those with each peer. They can be changed
 // while streams run. Safe for concurrent use.
 type Limits struct {
-	all *rate.Limiter
+	all bandwidth
 
 	mu      sync.Mutex
 	perPeer rate.Limit
-	peers   map[string]*rate.Limiter // of every peer there has been: as many as there are servers
+	peers   map[string]bandwidth // of every peer there has been: as many as there are servers
 }
 
 // NewLimits returns limits in bytes per second; 0 is none.
 func NewLimits(all, perPeer uint64) *Limits {
-	return &Limits{all: rate.NewLimiter(limit(all), limitBurst), perPeer: limit(perPeer), peers: map[string]*rate.Limiter{}}
+	return &Limits{all: newBandwidth(limit(all)), perPeer: limit(perPeer), peers: map[string]bandwidth{}}
 }
 
 // Set changes the limits, for streams under way, too.
@@ -42,12 +46,24 @@ func (l *Limits) For(peer string) []Limiter {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	limiter := l.peers[peer]
-	if limiter == nil {
-		limiter = rate.NewLimiter(l.perPeer, limitBurst)
+	limiter, known := l.peers[peer]
+	if !known {
+		limiter = newBandwidth(l.perPeer)
 		l.peers[peer] = limiter
 	}
 	return []Limiter{limiter, l.all}
+}
+
+// bandwidth is one limit. Streams under it take turns, in the order in which they ask.
+type bandwidth struct{ *rate.Limiter }
+
+func newBandwidth(limit rate.Limit) bandwidth { return bandwidth{rate.NewLimiter(limit, limitBurst)} }
+
+// Burst is how much a stream takes at a time: what passes in a quarter of a second. Under a low limit larger pieces would make the
+// turns so long that receivers took their streams for dead. What the limiter itself lets pass at once stays, so that a piece cut
+// before a change of the limit still passes after it.
+func (b bandwidth) Burst() int {
+	return int(min(max(b.Limit()/4, minLimitPiece), limitBurst))
 }
 
 func limit(bytesPerSecond uint64) rate.Limit {

@@ -3,8 +3,6 @@ package transfer
 import (
 	"testing"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 func TestLimitsOfAPeerAndOfAll(t *testing.T) {
@@ -13,7 +11,7 @@ func TestLimitsOfAPeerAndOfAll(t *testing.T) {
 		now := time.Now()
 		var longest time.Duration
 		for _, limiter := range l.For(peer) {
-			longest = max(longest, limiter.(*rate.Limiter).ReserveN(now, n).DelayFrom(now))
+			longest = max(longest, limiter.(bandwidth).ReserveN(now, n).DelayFrom(now))
 		}
 		return longest
 	}
@@ -50,5 +48,29 @@ func TestALiftedLimitHoldsNoStream(t *testing.T) {
 	l.Set(0, 0)
 	if err := opts.throttle(t.Context(), limitBurst); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// However low a limit, the turns of the streams under it are short: a receiver that sees nothing for a minute cuts its stream.
+func TestTurnsUnderALowLimitAreShort(t *testing.T) {
+	l := NewLimits(0, 0)
+	piece := func() int {
+		opts := StreamOptions{Limiters: l.For("a")}
+		return opts.step(make([]byte, limitBurst))
+	}
+	for _, test := range []struct {
+		all, perPeer uint64
+		want         int
+	}{
+		{0, 0, limitBurst},
+		{100 << 20, 0, limitBurst},
+		{1 << 20, 0, 256 << 10},
+		{1 << 20, 128 << 10, 32 << 10},
+		{1, 0, minLimitPiece},
+	} {
+		l.Set(test.all, test.perPeer)
+		if got := piece(); got != test.want {
+			t.Errorf("under limits of %d and %d bytes a second a piece has %d bytes, want %d", test.all, test.perPeer, got, test.want)
+		}
 	}
 }

@@ -231,7 +231,7 @@ func (l *Listener) open(secure net.Conn, raw *batchConn, peer string, log *zap.L
 	if err != nil {
 		return nil, err
 	}
-	s := newSession(mux, peer)
+	s := newSession(mux, peer, requestWindow)
 	l.sessions[s] = struct{}{}
 	delete(l.pending, raw.Conn)
 	return s, nil

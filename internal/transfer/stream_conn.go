@@ -13,15 +13,16 @@ import (
 // session is a yamux session and how many of its streams are in use.
 type session struct {
 	*yamux.Session
-	peer string
+	peer   string
+	window uint32 // that its streams receive through
 
 	mu        sync.Mutex
 	active    int
 	idleSince time.Time // meaningful while active is 0
 }
 
-func newSession(mux *yamux.Session, peer string) *session {
-	return &session{Session: mux, peer: peer, idleSince: time.Now()}
+func newSession(mux *yamux.Session, peer string, window uint32) *session {
+	return &session{Session: mux, peer: peer, window: window, idleSince: time.Now()}
 }
 
 // wrap counts a stream as in use until it is closed. It returns nil when limit (0 = none) streams are in use already.
