@@ -93,8 +93,9 @@ func TestSIGHUP(t *testing.T) {
 func TestLimitsChangeWhileStreamsRun(t *testing.T) {
 	l := &links{send: transfer.NewLimits(0, 0), receive: transfer.NewLimits(1<<20, 0)}
 	limits := func(of *transfer.Limits) (perPeer, all rate.Limit) { // of a stream under way
+		type limited interface{ Limit() rate.Limit }
 		limiters := of.For("peer")
-		return limiters[0].(*rate.Limiter).Limit(), limiters[1].(*rate.Limiter).Limit()
+		return limiters[0].(limited).Limit(), limiters[1].(limited).Limit()
 	}
 	cfg := config.Default()
 	cfg.Peer.SendLimit, cfg.Peer.SendLimitPerPeer = 2<<20, 1<<20
