@@ -86,6 +86,7 @@ type Agent struct {
 	verifying chan struct{} // a slot per snapshot being read for a comparison
 
 	pins       *pins
+	unseen     *unseen
 	collecting chan struct{} // held by the collection at work
 	collectDue chan struct{}
 
@@ -141,6 +142,7 @@ func New(options Options) (*Agent, error) {
 		inFlight:  newInFlight(),
 
 		pins:       newPins(),
+		unseen:     newUnseen(),
 		collecting: make(chan struct{}, 1),
 		collectDue: make(chan struct{}, 1),
 		instances:  newTurns(),

@@ -158,7 +158,13 @@ func (r *run) swap(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := r.journal(ctx, func(job *store.Job) { job.StoppedAt, job.PriorIDMap = ptr(r.now()), before.IDMap }); err != nil {
+		prior, err := r.displacedStatus(before)
+		if err != nil {
+			return err
+		}
+		if err := r.journal(ctx, func(job *store.Job) {
+			job.StoppedAt, job.PriorIDMap, job.PriorStatus = ptr(r.now()), before.IDMap, prior
+		}); err != nil {
 			return err
 		}
 	}
@@ -179,6 +185,20 @@ func (r *run) swap(ctx context.Context) error {
 		return err
 	}
 	return r.pool.Rename(ctx, incomingDataset(r.job.ID), current)
+}
+
+// displacedStatus is what the container goes back to after the swap: what the runtime says it is now. The record may be behind
+// an admin who used the runtime, by a moment when the job was accepted, by hours when a long transfer came before.
+func (r *run) displacedStatus(instance Instance) (store.Status, error) {
+	status := statusOf(instance)
+	switch {
+	case r.job.Kind == store.JobCopy || !settled(status):
+		return r.job.PriorStatus, nil
+	case status == store.StatusPaused:
+		return "", stateConflict("Container was paused meanwhile; what runs in it would be lost")
+	default:
+		return status, nil
+	}
 }
 
 // adopt makes the runtime's own snapshots of the displaced generation the container's. Left with the runtime, they would

@@ -109,6 +109,7 @@ func (a *Agent) performJobs(ctx context.Context) error {
 			workers.Go(func() {
 				defer giveUp()
 				a.perform(ctx, *job, cancelled)
+				a.unseen.add(job.ContainerID)
 				mu.Lock()
 				delete(active, job.ID)
 				mu.Unlock()

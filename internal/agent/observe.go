@@ -28,23 +28,41 @@ func (a *Agent) followRuntime(ctx context.Context) error {
 		if err := a.observeAll(ctx); err != nil {
 			a.log.Warn("states of containers not compared", zap.Error(err))
 		}
-		for event := range events {
-			var err error
+		a.followEvents(ctx, events)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}
+
+// followEvents looks at each container that the runtime reports something of, and at those that an operation has just let go
+// of, until events end.
+func (a *Agent) followEvents(ctx context.Context, events <-chan RuntimeEvent) {
+	look := func(id string) {
+		if err := a.observeOne(ctx, id); err != nil && ctx.Err() == nil {
+			a.log.Warn("state of container not compared", zap.String("container", id), zap.Error(err))
+		}
+	}
+	for {
+		select {
+		case <-a.unseen.some:
+			for _, id := range a.unseen.take() {
+				look(id)
+			}
+		case event, open := <-events:
+			if !open {
+				return
+			}
 			if a.unexplained(event) {
 				a.reconcileSoon()
 			}
-			switch {
-			case event.Kind == EventResync:
-				err = a.observeAll(ctx)
-			case len(event.Instance) > len(InstanceName("")) && event.Instance[:len(InstanceName(""))] == InstanceName(""):
-				err = a.observeOne(ctx, event.Instance[len(InstanceName("")):])
+			if event.Kind == EventResync {
+				if err := a.observeAll(ctx); err != nil && ctx.Err() == nil {
+					a.log.Warn("states of containers not compared", zap.Error(err))
+				}
+			} else if id, ours := strings.CutPrefix(event.Instance, InstanceName("")); ours && id != "" {
+				look(id)
 			}
-			if err != nil && ctx.Err() == nil {
-				a.log.Warn("state of container not compared", zap.String("instance", event.Instance), zap.Error(err))
-			}
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
 		}
 	}
 }
