@@ -111,6 +111,10 @@ func TestAdminCommands(t *testing.T) {
 	if code != exitOK || !strings.HasPrefix(out, "equal: ") || !strings.Contains(out, ", what the copy's files were made from\n") {
 		t.Errorf("verify: code %d, %s\n%s", code, stderr, out)
 	}
+	var verified agent.Verification
+	if askJSON(t, &verified, "verify", "web-eu", "--socket", eu.cfg.AdminSocket()); verified.Entries == 0 || verified.Bytes == 0 {
+		t.Errorf("verify: %+v", verified)
+	}
 	if code, _, stderr := invoke(t, nil, "verify", "web", "--socket", us.cfg.AdminSocket()); code != exitFailed || !strings.Contains(stderr, "it is no copy") {
 		t.Errorf("verify of what is no copy: code %d, %s", code, stderr)
 	}

@@ -67,7 +67,7 @@ func TestLayering(t *testing.T) {
 		"internal/metrics":  {"internal/errdefs"},
 		"internal/health":   {},
 		"internal/doctor":   {"internal/errdefs"},
-		"internal/admin":    {"internal/errdefs", "internal/health", "internal/lineage", "internal/store", "internal/agent"},
+		"internal/admin":    {"internal/errdefs", "internal/health", "internal/lineage", "internal/store", "internal/agent", "internal/digest"},
 		"internal/config":   {"internal/errdefs", "internal/pki"},
 		"internal/store":    {"internal/errdefs", "internal/lineage", "internal/store/embedded"},
 		"internal/transfer": {"internal/errdefs", "internal/pki"},

@@ -17,7 +17,8 @@ func (p *program) verifyCommand() *cobra.Command {
 		Long: "Compare a copy, given by id or name, with its source: the files of the newest snapshot that both hold, which is normally what\n" +
 			"the copy's files were made from. Names, types, modes, owners, link targets, extended attributes and contents are compared;\n" +
 			"what either container has changed since is no difference. Run it on the copy's server.\n\n" +
-			"All of the snapshot is read on both sides, at low priority; only sums travel. Interrupting the command ends it.\n\n" +
+			"All of the snapshot is read on both sides, at low priority; only sums travel. Interrupting the command ends it.\n" +
+			"How far it has come is shown where people read standard error.\n\n" +
 			"Exit codes: 0 equal, 1 could not be compared, 4 no agent answers, 5 different.",
 		Args: oneArgument("container"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -25,7 +26,9 @@ func (p *program) verifyCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			verification, err := client.Verify(cmd.Context(), args[0])
+			progress := p.verifyProgress()
+			verification, err := client.Verify(cmd.Context(), args[0], progress.show)
+			progress.clear()
 			if err != nil {
 				return err
 			}
@@ -38,6 +41,33 @@ func (p *program) verifyCommand() *cobra.Command {
 			return nil
 		},
 	})
+}
+
+// verifyProgress keeps a line on standard error that says how far a verification has come, where people read that.
+func (p *program) verifyProgress() *verifyProgress {
+	if !p.terminal {
+		return &verifyProgress{out: io.Discard}
+	}
+	return &verifyProgress{out: p.stderr}
+}
+
+type verifyProgress struct {
+	out   io.Writer
+	shown bool
+}
+
+// clearLine goes to the start of a terminal's line and empties it.
+const clearLine = "\r\x1b[K"
+
+func (v *verifyProgress) show(entries, bytes uint64) {
+	v.shown = true
+	fmt.Fprintf(v.out, clearLine+"%d files and directories, %s compared so far", entries, humanBytes(bytes))
+}
+
+func (v *verifyProgress) clear() {
+	if v.shown {
+		fmt.Fprint(v.out, clearLine)
+	}
 }
 
 func printVerification(w io.Writer, v agent.Verification) {

@@ -19,7 +19,7 @@ const (
 	pathDrain      = "/v1/drain"
 	pathCollect    = "/v1/gc"
 	pathMeetings   = "/v1/peers"
-	pathVerify     = "/v1/verify/" // and a container's id or name
+	pathVerify     = "/v1/verify/" // and a container's id or name; with ?progress it tells how far it has come
 )
 
 // Status is the agent at a glance.

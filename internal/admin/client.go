@@ -80,12 +80,6 @@ func (c *Client) Collect(ctx context.Context, apply bool) (report agent.Report, 
 	return report, c.do(ctx, http.MethodPost, pathCollect, Collection{Apply: apply}, &report)
 }
 
-// Verify compares a container, given by id or name, with what it was copied from. It takes as long as reading it does, and ends
-// with ctx.
-func (c *Client) Verify(ctx context.Context, container string) (v agent.Verification, err error) {
-	return v, c.do(ctx, http.MethodPost, pathVerify+url.PathEscape(container), nil, &v)
-}
-
 // Meet lets the agent try all other servers, both ways.
 func (c *Client) Meet(ctx context.Context) (meetings []Meeting, err error) {
 	return meetings, c.do(ctx, http.MethodGet, pathMeetings, nil, &meetings)
@@ -93,36 +87,51 @@ func (c *Client) Meet(ctx context.Context) (meetings []Meeting, err error) {
 
 // do sends one request and decodes its answer into result.
 func (c *Client) do(ctx context.Context, method, path string, body, result any) error {
+	response, err := c.ask(ctx, method, path, body)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if err := json.NewDecoder(response.Body).Decode(result); err != nil {
+		return unreadable(err)
+	}
+	return nil
+}
+
+// ask sends one request and returns the answer, which must be closed, or the agent's error.
+func (c *Client) ask(ctx context.Context, method, path string, body any) (*http.Response, error) {
 	var content io.Reader
 	if body != nil {
 		text, err := json.Marshal(body)
 		if err != nil {
-			return fmt.Errorf("ask the agent: %w", err)
+			return nil, fmt.Errorf("ask the agent: %w", err)
 		}
 		content = bytes.NewReader(text)
 	}
 	request, err := http.NewRequestWithContext(ctx, method, "http://agent"+path, content)
 	if err != nil {
-		return fmt.Errorf("ask the agent: %w", err)
+		return nil, fmt.Errorf("ask the agent: %w", err)
 	}
 	response, err := c.http.Do(request)
 	if err != nil {
-		return c.unreachable(ctx, err)
+		return nil, c.unreachable(ctx, err)
+	}
+	if response.StatusCode == http.StatusOK {
+		return response, nil
 	}
 	defer response.Body.Close()
-	decoder := json.NewDecoder(response.Body)
-	if response.StatusCode != http.StatusOK {
-		var failed failure
-		if err := decoder.Decode(&failed); err != nil || failed.Message == "" {
-			return fmt.Errorf("ask the agent: it answered %s", response.Status)
-		}
-		return errdefs.New(errdefs.ClassNamed(failed.Class), "", "%s", failed.Message)
+	var failed failure
+	if err := json.NewDecoder(response.Body).Decode(&failed); err != nil || failed.Message == "" {
+		return nil, fmt.Errorf("ask the agent: it answered %s", response.Status)
 	}
-	if err := decoder.Decode(result); err != nil {
-		return fmt.Errorf("ask the agent: its answer cannot be read: %w", err)
-	}
-	return nil
+	return nil, failed.err()
 }
+
+func unreadable(err error) error {
+	return fmt.Errorf("ask the agent: its answer cannot be read: %w", err)
+}
+
+func (f failure) err() error { return errdefs.New(errdefs.ClassNamed(f.Class), "", "%s", f.Message) }
 
 func (c *Client) unreachable(ctx context.Context, err error) error {
 	if ctx.Err() != nil {

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/hoodynetwork/hoody-agent/internal/agent"
+	"github.com/hoodynetwork/hoody-agent/internal/digest"
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
 	"github.com/hoodynetwork/hoody-agent/internal/health"
 	"github.com/hoodynetwork/hoody-agent/internal/lineage"
@@ -30,8 +31,8 @@ type Agent interface {
 	Collect(ctx context.Context, dryRun bool) (agent.Report, error)
 	// Findings lists what is not as the records say.
 	Findings() []agent.Finding
-	// Verify compares a copy of this server with its source.
-	Verify(ctx context.Context, containerID string) (agent.Verification, error)
+	// Verify compares a copy of this server with its source, and tells how far it has come.
+	Verify(ctx context.Context, containerID string, seen digest.Seen) (agent.Verification, error)
 }
 
 // Options are what the answers come from.
@@ -65,7 +66,7 @@ func NewHandler(options Options) http.Handler {
 	}))
 	mux.Handle("POST "+pathDrain, answer(s, s.drain))
 	mux.Handle("POST "+pathCollect, answer(s, s.collect))
-	mux.Handle("POST "+pathVerify+"{container}", answer(s, s.verify))
+	mux.Handle("POST "+pathVerify+"{container}", http.HandlerFunc(s.verify))
 	mux.Handle("GET "+pathMeetings, answer(s, func(r *http.Request) ([]Meeting, error) { return s.Meet(r.Context()), nil }))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, errdefs.New(errdefs.ErrNotFound, "", "this agent has no %s %s; is the command of another version?", r.Method, r.URL.Path))
@@ -96,15 +97,6 @@ func (s *server) collect(r *http.Request) (agent.Report, error) {
 		return agent.Report{}, err
 	}
 	return s.Agent.Collect(r.Context(), !wanted.Apply)
-}
-
-// verify ends when who asked goes away.
-func (s *server) verify(r *http.Request) (agent.Verification, error) {
-	container, err := s.find(r.PathValue("container"))
-	if err != nil {
-		return agent.Verification{}, err
-	}
-	return s.Agent.Verify(r.Context(), container.ID)
 }
 
 const maxBody = 64 << 10

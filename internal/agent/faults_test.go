@@ -399,7 +399,7 @@ func TestFaults(t *testing.T) {
 				next := choices[0]
 				choices = choices[1:]
 				if !t.Run(faultList[next.what].name+"/"+moments[next.when].name, func(t *testing.T) {
-					defer func(outer *testing.T) { s.f.t = outer }(s.f.t)
+					defer func(outer testing.TB) { s.f.t = outer }(s.f.t)
 					s.f.t = t
 					outcomes[next] = s.play(operation, faultList[next.what], next.when)
 				}) {

@@ -36,7 +36,7 @@ var caller = agent.Caller{UserID: owner}
 // fleet is a few servers on the stand-ins, with one real etcd. What is between them is a function call: the network has
 // tests of its own.
 type fleet struct {
-	t       *testing.T
+	t       testing.TB
 	ctx     context.Context
 	etcd    *embedded.Server
 	etcdDir string
@@ -58,6 +58,7 @@ type fleet struct {
 	network *network                                        // nil: what is between the servers is a function call
 	watch   func(server string, pool agent.Pool) agent.Pool // sees what the agents do with their pools
 	proxy   *etcdProxy                                      // nil: the store is reached directly
+	log     *zap.Logger                                     // of the agents; nil for none
 }
 
 // server is one host. Its directory outlives its agent, as a host's disks do.
@@ -91,9 +92,13 @@ type clock struct{ ahead atomic.Int64 }
 func (c *clock) now() time.Time          { return time.Now().Add(time.Duration(c.ahead.Load())) }
 func (c *clock) advance(d time.Duration) { c.ahead.Add(int64(d)) }
 
-func newFleet(t *testing.T, size int, with ...func(*fleet)) *fleet {
+func newFleet(t testing.TB, size int, with ...func(*fleet)) *fleet {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
+	limit := 4 * time.Minute
+	if _, measured := t.(*testing.B); measured {
+		limit = time.Hour // as long as it takes
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	t.Cleanup(cancel)
 	f := &fleet{t: t, ctx: ctx, etcdDir: t.TempDir()}
 	f.openStore()
@@ -163,7 +168,7 @@ func (s *server) start() {
 		ExpiryInterval:  time.Hour, // the tests that are about it look themselves
 		CollectInterval: cmp.Or(s.collects, -1), CollectDelay: time.Millisecond,
 		SettingsRetry: 50 * time.Millisecond,
-		Now:           f.clock.now, ActivityInterval: time.Hour,
+		Now:           f.clock.now, ActivityInterval: time.Hour, Logger: f.log,
 	})
 	f.must(err)
 	running, stop := context.WithCancel(f.ctx)

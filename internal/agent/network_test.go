@@ -18,6 +18,7 @@ import (
 	"github.com/hoodynetwork/hoody-agent/internal/peer"
 	"github.com/hoodynetwork/hoody-agent/internal/pki"
 	"github.com/hoodynetwork/hoody-agent/internal/transfer"
+	"github.com/hoodynetwork/hoody-agent/internal/transfer/delay"
 )
 
 // network is what is between a fleet's servers in tests that break it: real sessions, over connections that can be cut,
@@ -26,6 +27,10 @@ type network struct {
 	ca *pki.CA
 
 	received atomic.Uint64 // bytes of streams that reached a target
+	cutEvery atomic.Uint64 // of those, after which connections are cut; 0 for never
+	rtt      time.Duration // of connections; set before anything uses it
+	streams  streamCounts
+	estimate func(*agent.Estimate) // changes a peer's estimate; nil to leave it, set before anything uses it
 
 	mu        sync.Mutex
 	addresses map[string]string // by server
@@ -89,7 +94,11 @@ func (s *server) serve(a *agent.Agent) (stop func()) {
 }
 
 func (n *network) dial(ctx context.Context, kind, address string) (net.Conn, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, kind, address)
+	dial := new(net.Dialer).DialContext
+	if n.rtt > 0 {
+		dial = delay.Dial(func() time.Duration { return n.rtt })
+	}
+	conn, err := dial(ctx, kind, address)
 	if err != nil {
 		return nil, err
 	}
@@ -192,22 +201,66 @@ type countedSource struct {
 
 func (c countedSource) Stream(ctx context.Context, request agent.StreamRequest) (agent.Stream, error) {
 	flow := c.network.flow(request.To, true)
+	ended := c.network.streams.begin()
 	stream, err := c.Source.Stream(ctx, request)
 	if err != nil {
+		ended()
 		return nil, err
 	}
-	return &countedStream{stream, c.network, flow}, nil
+	return &countedStream{stream, c.network, flow, ended}, nil
+}
+
+func (c countedSource) Estimate(ctx context.Context, request agent.EstimateRequest) (agent.Estimate, error) {
+	estimate, err := c.Source.Estimate(ctx, request)
+	if change := c.network.estimate; change != nil {
+		change(&estimate)
+	}
+	return estimate, err
+}
+
+// streamCounts tells whether streams are asked for one after the other.
+type streamCounts struct {
+	mu    sync.Mutex
+	open  int // asked for and not ended
+	most  int
+	asked int
+	alone int // asked for when none was open: their round trips are waited for in full
+}
+
+func (s *streamCounts) begin() (ended func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked++
+	if s.open == 0 {
+		s.alone++
+	}
+	s.open++
+	s.most = max(s.most, s.open)
+	return sync.OnceFunc(func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.open--
+	})
 }
 
 type countedStream struct {
 	agent.Stream
 	network *network
 	flow    *flow
+	ended   func()
+}
+
+func (c *countedStream) Close() error {
+	defer c.ended()
+	return c.Stream.Close()
 }
 
 func (c *countedStream) Read(p []byte) (int, error) {
 	n, err := c.Stream.Read(p)
-	c.network.received.Add(uint64(n))
+	received := c.network.received.Add(uint64(n))
+	if every := c.network.cutEvery.Load(); every > 0 && received/every > (received-uint64(n))/every {
+		c.network.cut()
+	}
 	c.flow.mu.Lock()
 	defer c.flow.mu.Unlock()
 	c.flow.received += uint64(n)

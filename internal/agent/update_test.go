@@ -38,7 +38,7 @@ func (f *fleet) applied(id string) store.Container {
 	}
 }
 
-func newKey(t *testing.T) string {
+func newKey(t testing.TB) string {
 	t.Helper()
 	public, _, err := identity.NewUserKey("test")
 	if err != nil {

@@ -53,10 +53,10 @@ type Digests struct {
 
 // Verify compares a copy of this server with its source. It reads all of a snapshot on both sides, at low priority, until ctx
 // ends. ErrFailedPrecondition: it is no copy, or another server's. ErrNotFound: the source is gone, or no snapshot is held by
-// both. ErrBusy: too many verifications run.
-func (a *Agent) Verify(ctx context.Context, containerID string) (Verification, error) {
+// both. ErrBusy: too many verifications run. seen is told how far it has come, from one goroutine at a time, often.
+func (a *Agent) Verify(ctx context.Context, containerID string, seen digest.Seen) (Verification, error) {
 	began := time.Now()
-	v, err := a.verify(ctx, containerID)
+	v, err := a.verify(ctx, containerID, seen)
 	if err != nil {
 		return Verification{}, fmt.Errorf("verify container %s: %w", containerID, err)
 	}
@@ -66,7 +66,7 @@ func (a *Agent) Verify(ctx context.Context, containerID string) (Verification, e
 	return v, nil
 }
 
-func (a *Agent) verify(ctx context.Context, containerID string) (Verification, error) {
+func (a *Agent) verify(ctx context.Context, containerID string, seen digest.Seen) (Verification, error) {
 	copied, err := a.store.GetContainer(ctx, containerID)
 	if err != nil {
 		return Verification{}, err
@@ -90,26 +90,26 @@ func (a *Agent) verify(ctx context.Context, containerID string) (Verification, e
 	}
 	v := Verification{Container: copied.ID, Source: source.ID, SourceServerID: source.ServerID, Shared: source.ServerID == a.id}
 	if v.Shared {
-		v.Comparison, err = a.readThrough(ctx, held[0])
+		v.Comparison, err = a.readThrough(ctx, held[0], seen)
 		v.Snapshot = held[0].guid
 	} else {
-		v.Comparison, v.Snapshot, err = a.compareWith(ctx, source.ServerID, copied.ID, held)
+		v.Comparison, v.Snapshot, err = a.compareWith(ctx, source.ServerID, copied.ID, held, seen)
 	}
 	v.Current = v.Snapshot == copied.Generation.Base
 	return v, err
 }
 
 // readThrough reads a snapshot that copy and source share.
-func (a *Agent) readThrough(ctx context.Context, shared heldSnapshot) (c digest.Comparison, err error) {
+func (a *Agent) readThrough(ctx context.Context, shared heldSnapshot, seen digest.Seen) (c digest.Comparison, err error) {
 	err = a.readSnapshot(ctx, shared, func(ctx context.Context, mount Mount) (err error) {
-		c, err = digest.Measure(ctx, mount.Root())
+		c, err = digest.Measure(ctx, mount.Root(), seen)
 		return err
 	})
 	return c, err
 }
 
 // compareWith compares one of the snapshots held here, of the other server's choice, with what is there.
-func (a *Agent) compareWith(ctx context.Context, serverID, copyID string, held []heldSnapshot) (c digest.Comparison, compared lineage.GUID, err error) {
+func (a *Agent) compareWith(ctx context.Context, serverID, copyID string, held []heldSnapshot, seen digest.Seen) (c digest.Comparison, compared lineage.GUID, err error) {
 	request := DigestRequest{ContainerID: copyID}
 	for _, snapshot := range held {
 		request.Snapshots = append(request.Snapshots, snapshot.guid)
@@ -124,7 +124,7 @@ func (a *Agent) compareWith(ctx context.Context, serverID, copyID string, held [
 		return c, 0, errdefs.New(errdefs.ErrCorrupt, "", "server %s answered with snapshot %s, which was not asked for", serverID, theirs.Snapshot)
 	}
 	err = a.readSnapshot(ctx, held[i], func(ctx context.Context, mount Mount) (err error) {
-		c, err = digest.Compare(ctx, mount.Root(), theirs, maxDifferences)
+		c, err = digest.Compare(ctx, mount.Root(), theirs, maxDifferences, seen)
 		return err
 	})
 	return c, theirs.Snapshot, err

@@ -27,8 +27,12 @@ func TestVerifyComparesWhatACopyWasMadeFrom(t *testing.T) {
 	if f.hash(copied) == f.hash(source) {
 		t.Fatal("the live files are still the same")
 	}
-	v, err := there.agent.Verify(f.ctx, copied.ID)
+	var seen [2]uint64
+	v, err := there.agent.Verify(f.ctx, copied.ID, func(entries, bytes uint64) { seen = [2]uint64{entries, bytes} })
 	f.must(err)
+	if seen != [2]uint64{v.Entries, v.Bytes} {
+		t.Errorf("told of %v at last, compared were %d entries with %d bytes", seen, v.Entries, v.Bytes)
+	}
 	if !v.Equal() || v.Snapshot != copied.Generation.Base || !v.Current || v.Shared || v.Entries < 4 || v.Bytes < 300<<10 || v.Source != source.ID {
 		t.Errorf("%+v", v)
 	}
@@ -37,7 +41,7 @@ func TestVerifyComparesWhatACopyWasMadeFrom(t *testing.T) {
 	}
 
 	near := f.settled(f.copy(source, here, agent.CopyRequest{}).ID, store.StatusRunning)
-	if v, err = here.agent.Verify(f.ctx, near.ID); err != nil || !v.Equal() || !v.Shared || !v.Current || v.Entries < 4 {
+	if v, err = here.agent.Verify(f.ctx, near.ID, nil); err != nil || !v.Equal() || !v.Shared || !v.Current || v.Entries < 4 {
 		t.Errorf("on the same server: %+v, %v", v, err)
 	}
 }
@@ -60,7 +64,7 @@ func TestVerifyNamesWhatDiffers(t *testing.T) {
 		}
 		answer.Snapshot = copied.Generation.Base
 	}
-	v, err := there.agent.Verify(f.ctx, copied.ID)
+	v, err := there.agent.Verify(f.ctx, copied.ID, nil)
 	f.must(err)
 	var paths []string
 	for _, d := range v.Differences {
@@ -82,13 +86,13 @@ func TestVerifyFallsBackToTheHistory(t *testing.T) {
 	copied := f.settled(f.copy(source, there, agent.CopyRequest{}).ID, store.StatusRunning)
 	base := lineage.Locate(here.inventory())[copied.Generation.Base]
 	f.must(here.pool.DestroySnapshot(f.ctx, base))
-	v, err := there.agent.Verify(f.ctx, copied.ID)
+	v, err := there.agent.Verify(f.ctx, copied.ID, nil)
 	f.must(err)
 	if !v.Equal() || v.Current || v.Snapshot != listed.GUID {
 		t.Errorf("%+v", v)
 	}
 	f.must(here.pool.DestroySnapshot(f.ctx, lineage.Locate(here.inventory())[listed.GUID]))
-	if _, err := there.agent.Verify(f.ctx, copied.ID); !errors.Is(err, errdefs.ErrNotFound) {
+	if _, err := there.agent.Verify(f.ctx, copied.ID, nil); !errors.Is(err, errdefs.ErrNotFound) {
 		t.Errorf("without a common snapshot: %v", err)
 	}
 }
@@ -105,8 +109,8 @@ func TestVerifyRefuses(t *testing.T) {
 		do   func() error
 		want error
 	}{
-		"no copy":               {func() error { _, err := here.agent.Verify(f.ctx, source.ID); return err }, errdefs.ErrFailedPrecondition},
-		"another server's copy": {func() error { _, err := here.agent.Verify(f.ctx, copied.ID); return err }, errdefs.ErrFailedPrecondition},
+		"no copy":               {func() error { _, err := here.agent.Verify(f.ctx, source.ID, nil); return err }, errdefs.ErrFailedPrecondition},
+		"another server's copy": {func() error { _, err := here.agent.Verify(f.ctx, copied.ID, nil); return err }, errdefs.ErrFailedPrecondition},
 		"a peer without the copy": {func() error {
 			_, err := here.agent.OpenDigests(f.ctx, third.id, agent.DigestRequest{ContainerID: copied.ID, Snapshots: base})
 			return err
@@ -141,12 +145,12 @@ func TestVerifyRefuses(t *testing.T) {
 			answer.Snapshot = foreign.GUID
 		}
 	}
-	if _, err := there.agent.Verify(f.ctx, copied.ID); !errors.Is(err, errdefs.ErrCorrupt) {
+	if _, err := there.agent.Verify(f.ctx, copied.ID, nil); !errors.Is(err, errdefs.ErrCorrupt) {
 		t.Errorf("an answer that was not asked for: %v", err)
 	}
 	f.digests = nil
 	f.delete(source)
-	if _, err := there.agent.Verify(f.ctx, copied.ID); !errors.Is(err, errdefs.ErrNotFound) {
+	if _, err := there.agent.Verify(f.ctx, copied.ID, nil); !errors.Is(err, errdefs.ErrNotFound) {
 		t.Errorf("a deleted source: %v", err)
 	}
 }
@@ -169,7 +173,7 @@ func TestVerifyIsBounded(t *testing.T) {
 	if _, err := here.agent.OpenDigests(f.ctx, there.id, request); !errors.Is(err, errdefs.ErrBusy) {
 		t.Errorf("a third list: %v", err)
 	}
-	if _, err := there.agent.Verify(f.ctx, copied.ID); !errors.Is(err, errdefs.ErrBusy) {
+	if _, err := there.agent.Verify(f.ctx, copied.ID, nil); !errors.Is(err, errdefs.ErrBusy) {
 		t.Errorf("a verification: %v", err)
 	}
 	f.must(open[0].Close())
@@ -178,7 +182,7 @@ func TestVerifyIsBounded(t *testing.T) {
 	}
 	cancel()
 	f.must(open[1].Close())
-	if _, err := there.agent.Verify(f.ctx, copied.ID); err != nil {
+	if _, err := there.agent.Verify(f.ctx, copied.ID, nil); err != nil {
 		t.Errorf("afterwards: %v", err)
 	}
 }

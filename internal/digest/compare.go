@@ -27,18 +27,24 @@ type Difference struct {
 // Equal tells whether no path differs.
 func (c Comparison) Equal() bool { return len(c.Differences) == 0 }
 
-func (c *Comparison) count(e entry) {
+// Seen is told how far this side's walk has come, after each entry: so many paths, and bytes of their contents. nil for nobody.
+type Seen func(entries, bytes uint64)
+
+func (c *Comparison) count(e entry, seen Seen) {
 	if e.At == 0 {
 		c.Entries++
 	}
 	c.Bytes += e.bytes
+	if seen != nil {
+		seen(c.Entries, c.Bytes)
+	}
 }
 
 // Measure reads a tree whole where there is none to compare it with.
-func Measure(ctx context.Context, root *os.Root) (Comparison, error) {
+func Measure(ctx context.Context, root *os.Root, seen Seen) (Comparison, error) {
 	var c Comparison
 	err := walk(ctx, root, func(e entry) error {
-		c.count(e)
+		c.count(e, seen)
 		return nil
 	})
 	return c, err
@@ -46,8 +52,8 @@ func Measure(ctx context.Context, root *os.Root) (Comparison, error) {
 
 // Compare walks this side's tree beside the other's entries. At most limit differences are kept, the others counted.
 // other is read to its end, unless there is an error; what does not come from Write is ErrCorrupt.
-func Compare(ctx context.Context, root *os.Root, other io.Reader, limit int) (Comparison, error) {
-	m := merge{other: newReader(other), limit: limit}
+func Compare(ctx context.Context, root *os.Root, other io.Reader, limit int, seen Seen) (Comparison, error) {
+	m := merge{other: newReader(other), limit: limit, seen: seen}
 	if err := m.advance(); err != nil {
 		return Comparison{}, err
 	}
@@ -68,6 +74,7 @@ type merge struct {
 	next   entry // of the other side
 	ended  bool  // there is none any more
 	limit  int
+	seen   Seen
 	result Comparison
 	last   []byte // path of the newest difference: a path differs once, however many pieces do
 	differ bool   // there is a newest difference
@@ -85,7 +92,7 @@ func (m *merge) advance() error {
 
 // match takes this side's next entry.
 func (m *merge) match(e entry) error {
-	m.result.count(e)
+	m.result.count(e, m.seen)
 	for !m.ended && m.next.order(e) < 0 {
 		if err := m.onlyThere(); err != nil {
 			return err

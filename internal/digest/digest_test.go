@@ -55,7 +55,7 @@ func compare(t *testing.T, dir string, other []byte) Comparison {
 	root, err := os.OpenRoot(dir)
 	must(t, err)
 	defer root.Close()
-	result, err := Compare(t.Context(), root, bytes.NewReader(other), 3)
+	result, err := Compare(t.Context(), root, bytes.NewReader(other), 3, nil)
 	must(t, err)
 	return result
 }
@@ -147,6 +147,34 @@ func TestCompareBoundsWhatItKeeps(t *testing.T) {
 	got := compare(t, empty, whole)
 	if len(got.Differences) != 3 || got.Omitted != 11 { // all but the root, and each path once
 		t.Errorf("%d kept, %d omitted: %+v", len(got.Differences), got.Omitted, got.Differences)
+	}
+}
+
+// Who waits for a comparison learns how far it has come, and in the end what the result says.
+func TestProgressIsTold(t *testing.T) {
+	dir := grow(t)
+	whole := listed(t, dir)
+	root, err := os.OpenRoot(dir)
+	must(t, err)
+	defer root.Close()
+	for name, run := range map[string]func(Seen) (Comparison, error){
+		"compare": func(seen Seen) (Comparison, error) {
+			return Compare(t.Context(), root, bytes.NewReader(whole), 3, seen)
+		},
+		"measure": func(seen Seen) (Comparison, error) { return Measure(t.Context(), root, seen) },
+	} {
+		var told [][2]uint64
+		result, err := run(func(entries, bytes uint64) { told = append(told, [2]uint64{entries, bytes}) })
+		must(t, err)
+		for i := 1; i < len(told); i++ {
+			if told[i][0] < told[i-1][0] || told[i][1] < told[i-1][1] {
+				t.Errorf("%s: %v after %v", name, told[i], told[i-1])
+			}
+		}
+		// Each path, and a second piece of the large file.
+		if want := [2]uint64{result.Entries, result.Bytes}; len(told) != int(result.Entries)+1 || told[len(told)-1] != want {
+			t.Errorf("%s: told %d times, at last %v; the result is %v", name, len(told), told[len(told)-1], want)
+		}
 	}
 }
 
