@@ -167,7 +167,7 @@ func (f *fleet) close() {
 
 // forget empties the store: what thousands of programs leave would fill it.
 func (b *Base) forget() {
-	ctx, cancel := context.WithTimeout(context.Background(), b.Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	deleted, err := b.client.Delete(ctx, "/", clientv3.WithPrefix())
 	if err == nil {
