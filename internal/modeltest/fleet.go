@@ -148,7 +148,10 @@ func openRecords(ctx context.Context, f *fleet) (*store.Store, error) {
 func (f *fleet) storeOptions(server string) store.Options {
 	return store.Options{
 		Endpoints: []string{f.base.etcd.Endpoint()}, Prefix: f.prefix, ServerID: server, Instance: server,
-		Heartbeat: 200 * time.Millisecond,
+		Heartbeat: 500 * time.Millisecond,
+		// A machine that is busy with other things may leave everything here standing for longer than the defaults bear. A crash
+		// gives its lease back, so nothing waits for one.
+		LeaseTTL: 2 * time.Minute, UpdateTimeout: 2 * time.Minute,
 	}
 }
 
@@ -165,7 +168,7 @@ func (f *fleet) close() {
 
 // forget empties the store: what thousands of programs leave would fill it.
 func (b *Base) forget() {
-	ctx, cancel := context.WithTimeout(context.Background(), b.Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	deleted, err := b.client.Delete(ctx, "/", clientv3.WithPrefix())
 	if err == nil {

@@ -215,6 +215,12 @@ func (m *Model) Apply(a Action, seen Seen) {
 		m.remembered = true
 	case opRecover:
 		m.remembered, m.recovered = false, true
+		for name, c := range m.containers {
+			if c.status == store.StatusFailed { // nothing of a cancelled copy is in the pool but its record's file, which is told of
+				delete(m.containers, name)
+				m.gone[name] = true
+			}
+		}
 	case opWrite:
 		c.files, c.dirty = c.files.with(a.Name, a.Value), true
 	case opSnapshot, opExpiring:
