@@ -80,6 +80,7 @@ type Peer struct {
 	Credentials         string        `yaml:"credentials"` // directory as package pki makes it
 	MaxTransfers        int           `yaml:"max_transfers"`
 	MaxTransfersPerPeer int           `yaml:"max_transfers_per_peer"`
+	Connections         int           `yaml:"connections"`   // of a session with another agent; 0 = by how far away it is
 	SendLimit           Rate          `yaml:"send_limit"`    // of all streams together; 0 = none
 	ReceiveLimit        Rate          `yaml:"receive_limit"` // of all streams together; 0 = none
 	SendLimitPerPeer    Rate          `yaml:"send_limit_per_peer"`

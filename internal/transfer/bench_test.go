@@ -52,6 +52,9 @@ type stretchOfRoad struct {
 	courses    []*course
 }
 
+// several is the agent with as many connections as it takes for a peer that is far away.
+var several = fmt.Sprintf("agent×%d", farConnections)
+
 // BenchmarkTransport sends the same over the same links in different ways, in turns, so that whatever else the machine does hits all of
 // them, and prints the medians as one table. The processor time is that of both ends, emulation included, and so only told where there is none.
 func BenchmarkTransport(b *testing.B) {
@@ -88,7 +91,8 @@ func (s *stretchOfRoad) measure(b *testing.B, data []byte, programs *programs) {
 	s.courses = []*course{
 		{name: "TCP", run: rawTCP(b, s.link)},
 		{name: "TLS", run: rawTLS(b, s.link)},
-		{name: "agent", run: agentStream(b, s.link)},
+		{name: "agent", run: agentStream(b, s.link, 1)},
+		{name: several, run: agentStream(b, s.link, farConnections)},
 	}
 	if !s.compresses { // those that do not look at the data are not run twice
 		s.courses = append(s.courses, programs.courses(b, s.link)...)
@@ -128,14 +132,14 @@ func (s *stretchOfRoad) String() string {
 
 func printTransport(rows []*stretchOfRoad, missing []string) {
 	rows = slices.DeleteFunc(rows, func(s *stretchOfRoad) bool { return len(s.courses) == 0 }) // not selected
-	names := []string{"TCP", "TLS", "agent", "ssh", "mbuffer"}
+	names := []string{"TCP", "TLS", "agent", several, "ssh", "mbuffer"}
 	out := tabwriter.NewWriter(os.Stdout, 0, 0, 1, ' ', 0)
 	line := func(cells ...string) { _, _ = fmt.Fprintf(out, "| %s\t|\n", strings.Join(cells, "\t| ")) }
 	for _, name := range missing {
 		fmt.Println(name)
 	}
-	line(append(append([]string{"link and data", "unit"}, names...), "agent / TLS", "window / RTT")...)
-	line(slices.Repeat([]string{"---"}, len(names)+4)...)
+	line(append(append([]string{"link and data", "unit"}, names...), "agent / TLS", several+" / agent", "window / RTT")...)
+	line(slices.Repeat([]string{"---"}, len(names)+5)...)
 	for _, row := range rows {
 		values := func(unit string, digits int, of func(*course) []float64, more ...string) {
 			cells := []string{row.String(), unit}
@@ -148,7 +152,7 @@ func printTransport(rows []*stretchOfRoad, missing []string) {
 				}
 				cells = append(cells, cell)
 			}
-			line(append(append(cells, fmt.Sprintf("%.2f", medians["agent"]/medians["TLS"])), more...)...)
+			line(append(append(cells, fmt.Sprintf("%.2f", medians["agent"]/medians["TLS"]), fmt.Sprintf("%.2f", medians[several]/medians["agent"])), more...)...)
 		}
 		digits, ideal := 0, ""
 		switch {
@@ -183,11 +187,11 @@ func cpuTime(b *testing.B) time.Duration {
 }
 
 // agentStream is our own way: a stream of a session that stays.
-func agentStream(b *testing.B, l link) run {
+func agentStream(b *testing.B, l link, connections int) run {
 	var src io.Reader
 	f := newFleet(b, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = WriteStream(w, r, src, StreamOptions{})
-	}), dialThrough(l.dial))
+	}), dialThrough(l.dial), func(_ *ListenerConfig, dc *DialerConfig) { dc.Connections = connections })
 	return func(source io.Reader, _ int) (time.Duration, error) {
 		src = source
 		began := time.Now()

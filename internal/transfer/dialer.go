@@ -25,6 +25,15 @@ const (
 	DefaultHeaderTimeout = 10 * time.Minute
 )
 
+const (
+	// MaxConnections is how many connections a session may have.
+	MaxConnections = 8
+	// farConnections is how many it has where connecting takes farTime or longer, if nothing else is said.
+	farConnections = 4
+	// farTime is more than a network within a site takes for a round trip. On such a one the processor ends before a connection does.
+	farTime = 3 * time.Millisecond
+)
+
 // maxAnswerHead bounds the head of an answer in bytes.
 const maxAnswerHead = 16 << 10
 
@@ -44,6 +53,8 @@ type DialerConfig struct {
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 	Log         *zap.Logger // nil for none
 
+	// Connections is how many connections a session to a peer has, at most MaxConnections; 0 for as many as its distance suggests.
+	Connections    int
 	MaxStreams     int // requests at a time per peer; others wait their turn. DefaultMaxStreams, which must not exceed the Listener's
 	ConnectTimeout time.Duration
 	IdleTimeout    time.Duration

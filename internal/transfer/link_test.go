@@ -34,6 +34,7 @@ type link struct {
 
 // dial opens a TCP connection over the link.
 func (l link) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	time.Sleep(l.rtt) // connecting
 	conn, err := new(net.Dialer).DialContext(ctx, network, address)
 	if err != nil || l == (link{}) {
 		return conn, err
