@@ -10,6 +10,8 @@ FUZZTIME ?= 30s
 # Random programs that make model runs, and the first one's seed; none is a new one.
 PROGRAMS ?= 2000
 SEED     ?=
+# Runs of each way to send that bench-transport takes the median of.
+ROUNDS   ?= 5
 # Which chapters of the end-to-end stories to tell, as go test -run takes it: create|sync. Later ones need earlier ones.
 E2E      ?= .
 # The race detector needs a C compiler; without one the tests run without it. The binary that is shipped has no C in it.
@@ -104,6 +106,10 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 .PHONY: bench
 bench: ## run the benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: bench-transport
+bench-transport: ## a table of our transport beside TCP, TLS, ssh and mbuffer; ROUNDS (5) of each, LINK=50ms selects
+	$(GO) test -run '^$$' -bench '^BenchmarkTransport$$/$(LINK)' -benchtime $(ROUNDS)x -timeout 0 ./internal/transfer
 
 .PHONY: generate
 generate: ## write generated code anew

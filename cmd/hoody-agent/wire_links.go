@@ -37,7 +37,7 @@ func newLinks(d daemon, credentials *pki.Credentials, records *store.Store) *lin
 	l.receive, l.send = transfer.NewLimits(0, 0), transfer.NewLimits(0, 0)
 	l.reload(d.cfg)
 	l.dialer = transfer.NewDialer(transfer.DialerConfig{
-		TLS: credentials.ClientConfig, Log: d.log.Named("transfer"),
+		TLS: credentials.ClientConfig, Log: d.log.Named("transfer"), Connections: d.cfg.Peer.Connections,
 		Resolve: func(_ context.Context, serverID string) (string, error) {
 			server, ok := records.Mirror().Server(serverID)
 			if !ok || server.PeerAddress == "" {

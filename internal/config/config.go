@@ -80,6 +80,7 @@ type Peer struct {
 	Credentials         string        `yaml:"credentials"` // directory as package pki makes it
 	MaxTransfers        int           `yaml:"max_transfers"`
 	MaxTransfersPerPeer int           `yaml:"max_transfers_per_peer"`
+	Connections         int           `yaml:"connections"`   // of a session with another agent
 	SendLimit           Rate          `yaml:"send_limit"`    // of all streams together; 0 = none
 	ReceiveLimit        Rate          `yaml:"receive_limit"` // of all streams together; 0 = none
 	SendLimitPerPeer    Rate          `yaml:"send_limit_per_peer"`
@@ -171,6 +172,7 @@ func Default() Config {
 			Credentials:         "/etc/hoody-agent/pki",
 			MaxTransfers:        4,
 			MaxTransfersPerPeer: 2,
+			Connections:         1,
 			StallTimeout:        time.Minute, // a disk that flushes pauses for half a minute, and the stream with it
 		},
 		Store: Store{

@@ -109,6 +109,7 @@ func (v *validator) peer(p Peer) {
 	}
 	inRange(v, "peer.max_transfers", p.MaxTransfers, 1, 1000)
 	inRange(v, "peer.max_transfers_per_peer", p.MaxTransfersPerPeer, 1, max(1, p.MaxTransfers))
+	inRange(v, "peer.connections", p.Connections, 1, 8) // transfer.MaxConnections
 	inRange(v, "peer.stall_timeout", p.StallTimeout, time.Second, time.Hour)
 }
 

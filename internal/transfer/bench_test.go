@@ -1,20 +1,19 @@
 package transfer
 
 import (
+	"cmp"
 	"context"
-	"crypto/tls"
+	"fmt"
 	"io"
-	"net"
 	"net/http"
+	"os"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
+	"text/tabwriter"
 	"time"
-
-	"github.com/hoodynetwork/hoody-agent/internal/pki"
 )
-
-// benchSize is how much one iteration sends.
-const benchSize = 256 << 20
 
 // repeat is a source of size bytes that costs a copy, as a pipe does.
 type repeat struct {
@@ -33,112 +32,184 @@ func (r *repeat) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// rawTLS returns a function that sends a source over one plain TLS 1.3 connection in writes of 256 KiB.
-func rawTLS(b *testing.B, ca *pki.CA, dial func(ctx context.Context, network, address string) (net.Conn, error)) func(io.Reader) {
-	server, err := ca.Credentials(pki.Request{ServerID: bob})
-	must(b, err)
-	client, err := ca.Credentials(pki.Request{ServerID: alice})
-	must(b, err)
-	socket, err := net.Listen("tcp", "127.0.0.1:0")
-	must(b, err)
-	accepted := make(chan net.Conn, 1)
-	go func() {
-		conn, err := socket.Accept()
-		if err == nil {
-			accepted <- tls.Server(conn, server.ServerConfig())
-		}
-	}()
-	raw, err := dial(b.Context(), "tcp", socket.Addr().String())
-	must(b, err)
-	down := tls.Client(raw, client.ClientConfig(bob))
-	up := await(b, "the connection", accepted)
-	go func() { _ = up.(*tls.Conn).Handshake() }()
-	must(b, down.Handshake())
-	b.Cleanup(func() { _, _, _ = up.Close(), down.Close(), socket.Close() })
-	return func(src io.Reader) {
-		go func() {
-			buffer := make([]byte, 256<<10)
-			for {
-				n, err := src.Read(buffer)
-				if n > 0 {
-					if _, err := up.Write(buffer[:n]); err != nil {
-						return
-					}
-				}
-				if err != nil {
-					return
-				}
-			}
-		}()
-		_, err := io.CopyBuffer(onlyWriter{io.Discard}, io.LimitReader(down, benchSize), make([]byte, 256<<10))
-		must(b, err)
+// A run moves a source of size bytes and tells how long the moving itself took.
+type run func(src io.Reader, size int) (time.Duration, error)
+
+// course is a way to send, and what it took on one link with one kind of data.
+type course struct {
+	name  string
+	run   run
+	share int // it moves only one part in so many of the size, since it is slow there
+	took  []float64
+	cpu   []float64
+}
+
+// stretchOfRoad is a row of the table: a link and what is sent over it.
+type stretchOfRoad struct {
+	link
+	size       int
+	compresses bool
+	courses    []*course
+}
+
+// several is the agent with as many connections as it takes for a peer that is far away.
+// manyConnections are those of a session that has several.
+const manyConnections = 4
+
+var several = fmt.Sprintf("agent×%d", manyConnections)
+
+// BenchmarkTransport sends the same over the same links in different ways, in turns, so that whatever else the machine does hits all of
+// them, and prints the medians as one table. The processor time is that of both ends, emulation included, and so only told where there is none.
+func BenchmarkTransport(b *testing.B) {
+	noisy, plain := noise(8<<20), prose(8<<20)
+	ms := time.Millisecond
+	rows := []*stretchOfRoad{
+		{size: 256 << 20},
+		{size: 256 << 20, compresses: true},
+		{link: link{rtt: 20 * ms}, size: 256 << 20},
+		{link: link{rtt: 50 * ms}, size: 256 << 20},
+		{link: link{rtt: 50 * ms}, size: 256 << 20, compresses: true},
+		{link: link{rtt: 100 * ms}, size: 256 << 20},
+		{link: link{rtt: 20 * ms, loss: 0.001}, size: 8 << 20},
+		{link: link{rtt: 50 * ms, loss: 0.001}, size: 4 << 20},
+		{link: link{rtt: 50 * ms, loss: 0.001}, size: 4 << 20, compresses: true},
+		{link: link{rtt: 100 * ms, loss: 0.001}, size: 2 << 20},
 	}
-}
-
-// onlyWriter hides that io.Discard reads in small pieces of its own.
-type onlyWriter struct{ io.Writer }
-
-// cpuTime is what the process has used of all processors. On a machine with other work it says more than the clock.
-func cpuTime(b *testing.B) time.Duration {
-	var usage syscall.Rusage
-	must(b, syscall.Getrusage(syscall.RUSAGE_SELF, &usage))
-	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
-}
-
-// BenchmarkStream compares one stream with plain TLS, in turns, so that whatever else the machine does hits both.
-func BenchmarkStream(b *testing.B) {
-	for name, rtt := range map[string]time.Duration{"loopback": 0, "rtt=10ms": 10 * time.Millisecond, "rtt=50ms": 50 * time.Millisecond} {
-		b.Run(name, func(b *testing.B) {
-			dial := new(net.Dialer).DialContext
-			if rtt > 0 {
-				dial = delayedDial(rtt)
+	programs := newPrograms(b)
+	for _, row := range rows {
+		b.Run(row.String(), func(b *testing.B) {
+			data := noisy
+			if row.compresses {
+				data = plain
 			}
-			data := noise(8 << 20)
-			f := newFleet(b, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				_, _ = WriteStream(w, r, &repeat{data: data, left: benchSize}, StreamOptions{})
-			}), dialThrough(dial))
-			raw := rawTLS(b, f.ca, dial)
-			var ours, plain, oursCPU, plainCPU time.Duration
-			for b.Loop() {
-				start, cpu := time.Now(), cpuTime(b)
-				raw(&repeat{data: data, left: benchSize})
-				plain, plainCPU = plain+time.Since(start), plainCPU+cpuTime(b)-cpu
-				start, cpu = time.Now(), cpuTime(b)
-				stream := f.open(b, b.Context(), true, StreamOptions{})
-				_, err := stream.WriteTo(io.Discard)
-				must(b, err)
-				ours, oursCPU = ours+time.Since(start), oursCPU+cpuTime(b)-cpu
-			}
-			sent := float64(benchSize) * float64(b.N) / 1e6
-			b.ReportMetric(sent/ours.Seconds(), "stream-MB/s")
-			b.ReportMetric(sent/plain.Seconds(), "TLS-MB/s")
-			b.ReportMetric(plain.Seconds()/ours.Seconds(), "ratio")
-			b.ReportMetric(oursCPU.Seconds()/sent*1e3, "stream-CPUs/GB")
-			b.ReportMetric(plainCPU.Seconds()/sent*1e3, "TLS-CPUs/GB")
-			if rtt > 0 {
-				bound := maxWindow / 1e6 / rtt.Seconds()
-				b.ReportMetric(bound, "window/RTT-MB/s")
-			}
-			b.ReportMetric(0, "ns/op")
+			row.measure(b, data, programs)
 		})
 	}
+	if !b.Failed() {
+		printTransport(rows, programs.missing)
+	}
 }
 
-// BenchmarkStreamCompressed measures what the content's size makes of it.
-func BenchmarkStreamCompressed(b *testing.B) {
-	data := prose(8 << 20)
-	f := newFleet(b, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = WriteStream(w, r, &repeat{data: data, left: benchSize}, StreamOptions{})
-	}))
-	b.SetBytes(benchSize)
-	var wire uint64
-	for b.Loop() {
-		stream := f.open(b, b.Context(), true, StreamOptions{})
-		_, err := stream.WriteTo(io.Discard)
-		must(b, err)
-		wire = stream.Received().Wire
+func (s *stretchOfRoad) measure(b *testing.B, data []byte, programs *programs) {
+	s.courses = []*course{
+		{name: "TCP", run: rawTCP(b, s.link)},
+		{name: "TLS", run: rawTLS(b, s.link)},
+		{name: "agent", run: agentStream(b, s.link, 1)},
+		{name: several, run: agentStream(b, s.link, manyConnections)},
 	}
-	b.ReportMetric(float64(wire)/benchSize, "wire/content")
+	if !s.compresses { // those that do not look at the data are not run twice
+		s.courses = append(s.courses, programs.courses(b, s.link)...)
+	}
+	for b.Loop() {
+		for _, c := range s.courses {
+			size := s.size / max(c.share, 1)
+			before := cpuTime(b)
+			took, err := c.run(&repeat{data: data, left: size}, size)
+			if err != nil {
+				b.Fatalf("%s: %v", c.name, err)
+			}
+			c.took = append(c.took, float64(size)/1e6/took.Seconds())
+			c.cpu = append(c.cpu, (cpuTime(b)-before).Seconds()*1e9/float64(size))
+		}
+	}
+	for _, c := range s.courses {
+		b.ReportMetric(median(c.took), c.name+"-MB/s")
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
+// String tells a row's link and data.
+func (s *stretchOfRoad) String() string {
+	name := "loopback"
+	if s.rtt > 0 {
+		name = s.rtt.String()
+	}
+	if s.loss > 0 {
+		name += fmt.Sprintf(", %g %% loss", s.loss*100)
+	}
+	if s.compresses {
+		name += ", compressible"
+	}
+	return name
+}
+
+func printTransport(rows []*stretchOfRoad, missing []string) {
+	rows = slices.DeleteFunc(rows, func(s *stretchOfRoad) bool { return len(s.courses) == 0 }) // not selected
+	names := []string{"TCP", "TLS", "agent", several, "ssh", "mbuffer"}
+	out := tabwriter.NewWriter(os.Stdout, 0, 0, 1, ' ', 0)
+	line := func(cells ...string) { _, _ = fmt.Fprintf(out, "| %s\t|\n", strings.Join(cells, "\t| ")) }
+	for _, name := range missing {
+		fmt.Println(name)
+	}
+	line(append(append([]string{"link and data", "unit"}, names...), "agent / TLS", several+" / agent", "window / RTT")...)
+	line(slices.Repeat([]string{"---"}, len(names)+5)...)
+	for _, row := range rows {
+		values := func(unit string, digits int, of func(*course) []float64, more ...string) {
+			cells := []string{row.String(), unit}
+			medians := map[string]float64{}
+			for _, name := range names {
+				cell := ""
+				if i := slices.IndexFunc(row.courses, func(c *course) bool { return c.name == name }); i >= 0 {
+					medians[name] = median(of(row.courses[i]))
+					cell = fmt.Sprintf("%.*f", digits, medians[name])
+				}
+				cells = append(cells, cell)
+			}
+			line(append(append(cells, fmt.Sprintf("%.2f", medians["agent"]/medians["TLS"]), fmt.Sprintf("%.2f", medians[several]/medians["agent"])), more...)...)
+		}
+		digits, ideal := 0, ""
+		switch {
+		case row.loss > 0:
+			digits = 2
+		case row.rtt > 0:
+			ideal = fmt.Sprintf("%.0f", float64(windowFor(row.rtt))/1e6/row.rtt.Seconds())
+		}
+		values("MB/s", digits, func(c *course) []float64 { return c.took }, ideal)
+		if row.link == (link{}) {
+			values("CPU s/GB", 2, func(c *course) []float64 { return c.cpu }, "")
+		}
+	}
+	_ = out.Flush()
+	fmt.Println()
+}
+
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	return (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
+}
+
+// cpuTime is what this process and its children that ended have used of all processors. On a machine with other work it says more than the clock.
+func cpuTime(b *testing.B) time.Duration {
+	var sum time.Duration
+	for _, who := range []int{syscall.RUSAGE_SELF, syscall.RUSAGE_CHILDREN} {
+		var usage syscall.Rusage
+		must(b, syscall.Getrusage(who, &usage))
+		sum += time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+	}
+	return sum
+}
+
+// agentStream is our own way: a stream of a session that stays.
+func agentStream(b *testing.B, l link, connections int) run {
+	var src io.Reader
+	f := newFleet(b, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = WriteStream(w, r, src, StreamOptions{})
+	}), dialThrough(l.dial), func(_ *ListenerConfig, dc *DialerConfig) { dc.Connections = connections })
+	return func(source io.Reader, _ int) (time.Duration, error) {
+		src = source
+		began := time.Now()
+		response, err := f.get(context.Background(), "/stream", true)
+		if err != nil {
+			return 0, err
+		}
+		stream, err := OpenStream(response, StreamOptions{})
+		if err != nil {
+			return 0, err
+		}
+		_, err = stream.WriteTo(io.Discard)
+		took := time.Since(began)
+		return took, cmp.Or(err, stream.Close())
+	}
 }
 
 // BenchmarkCall measures a small request on an open session.

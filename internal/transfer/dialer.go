@@ -25,6 +25,9 @@ const (
 	DefaultHeaderTimeout = 10 * time.Minute
 )
 
+// MaxConnections is how many connections a session may have.
+const MaxConnections = 8
+
 // maxAnswerHead bounds the head of an answer in bytes.
 const maxAnswerHead = 16 << 10
 
@@ -44,6 +47,8 @@ type DialerConfig struct {
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 	Log         *zap.Logger // nil for none
 
+	// Connections is how many connections a session to a peer has, at most MaxConnections; 0 for one.
+	Connections    int
 	MaxStreams     int // requests at a time per peer; others wait their turn. DefaultMaxStreams, which must not exceed the Listener's
 	ConnectTimeout time.Duration
 	IdleTimeout    time.Duration

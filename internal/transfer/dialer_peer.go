@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/yamux"
@@ -153,19 +154,82 @@ func (d *Dialer) open(ctx context.Context, serverID string) (_ *session, err err
 	if err != nil {
 		return nil, refuse(classOr(err, errdefs.ErrUnavailable), "find its address", err)
 	}
+	conn, err := d.dial(ctx, address, refuse)
+	if err != nil {
+		return nil, err
+	}
+	count := min(max(1, d.config.Connections), MaxConnections)
+	first, err := d.secure(ctx, serverID, conn, count > 1, refuse)
+	if err != nil {
+		return nil, err
+	}
+	if first.Conn.(*tls.Conn).ConnectionState().NegotiatedProtocol != bundleProtocol {
+		return d.openMux(ctx, serverID, first.Conn, first.below, refuse)
+	}
+	strands := append([]strand{first}, d.more(ctx, serverID, address, count-1, refuse)...)
+	whole, err := bind(strands)
+	if err != nil {
+		for _, s := range strands {
+			_ = s.Close()
+		}
+		return nil, refuse(classOfHandshake(err), "bundle", err)
+	}
+	return d.openMux(ctx, serverID, whole, whole, refuse)
+}
+
+// more opens further connections for a session. What cannot be had is done without.
+func (d *Dialer) more(ctx context.Context, serverID, address string, count int, refuse refusal) (strands []strand) {
+	opened := make(chan strand, count)
+	var tasks sync.WaitGroup
+	for range count {
+		tasks.Go(func() {
+			var s strand
+			conn, err := d.dial(ctx, address, refuse)
+			if err == nil {
+				s, err = d.secure(ctx, serverID, conn, true, refuse)
+			}
+			if err == nil {
+				opened <- s
+				return
+			}
+			d.config.Log.Debug("one connection less", zap.String("peer", serverID), zap.Error(err))
+		})
+	}
+	tasks.Wait()
+	close(opened)
+	for s := range opened {
+		strands = append(strands, s)
+	}
+	return strands
+}
+
+// refusal is the error of a step of opening a session.
+type refusal func(class error, step string, cause error) error
+
+func (d *Dialer) dial(ctx context.Context, address string, refuse refusal) (net.Conn, error) {
 	conn, err := d.config.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, refuse(errdefs.ErrUnavailable, "dial "+address, err)
 	}
+	return conn, nil
+}
+
+// secure makes a connection one to a server that has proven who it is, and closes it if that fails.
+func (d *Dialer) secure(ctx context.Context, serverID string, conn net.Conn, several bool, refuse refusal) (_ strand, err error) {
 	defer func() {
 		if err != nil {
 			_ = conn.Close()
 		}
 	}()
+	config := d.config.TLS(serverID)
+	if several {
+		config = config.Clone()
+		config.NextProtos = []string{bundleProtocol}
+	}
 	raw := &batchConn{Conn: conn}
-	secure := tls.Client(raw, d.config.TLS(serverID))
+	secure := tls.Client(raw, config)
 	if err := secure.HandshakeContext(ctx); err != nil {
-		return nil, refuse(classOfHandshake(err), "TLS handshake", err)
+		return strand{}, refuse(classOfHandshake(err), "TLS handshake", err)
 	}
 	// The configuration has checked this. It is the one thing everything else rests on, so it is not left to it alone.
 	actual, err := pki.Identity(secure.ConnectionState().PeerCertificates[0])
@@ -173,19 +237,19 @@ func (d *Dialer) open(ctx context.Context, serverID string) (_ *session, err err
 		err = errdefs.New(errdefs.ErrPermissionDenied, "", "server %s answered", actual)
 	}
 	if err != nil {
-		return nil, refuse(errdefs.ErrPermissionDenied, "identity", err)
+		return strand{}, refuse(errdefs.ErrPermissionDenied, "identity", err)
 	}
-	return d.openMux(ctx, serverID, secure, raw, refuse)
+	return strand{Conn: secure, below: raw}, nil
 }
 
 // openMux starts yamux and measures the round trip time, which also shows whether the peer accepted our certificate:
 // in TLS 1.3 the client's handshake is over before the server has looked at it.
-func (d *Dialer) openMux(ctx context.Context, serverID string, secure net.Conn, raw *batchConn, refuse func(error, string, error) error) (*session, error) {
+func (d *Dialer) openMux(ctx context.Context, serverID string, secure net.Conn, below holder, refuse refusal) (*session, error) {
 	log := d.config.Log.With(zap.String("peer", serverID))
 	watched := &lastError{Conn: secure}
 	config := muxConfig(minWindow, log)
 	config.EnableKeepAlive = false // watch pings, and looks how long it takes
-	mux, err := yamux.Client(newFrameConn(watched, raw, d.config.frameTimeout), config)
+	mux, err := yamux.Client(newFrameConn(watched, below, d.config.frameTimeout), config)
 	if err != nil {
 		return nil, refuse(errdefs.ErrInternal, "start session", err)
 	}

@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -28,14 +30,40 @@ type encoder struct {
 	zstd   *zstd.Encoder // nil before the first trial
 	made   effort        // what zstd was made for
 	buffer *bufio.Writer
-	held   *bytes.Buffer // a trial's output; nil while there is none
-	frame  []byte        // for stored frames
+	first  bytes.Buffer // of the source, for the first trial
+	held   bytes.Buffer // a trial's output
+	trial  int          // how much of that there may be; 0 while there is no trial
+	frame  []byte       // for stored frames
 }
 
-func newEncoder(out *wire) *encoder {
-	e := &encoder{out: out, every: stretchSize}
+// encoders keeps those of former streams: 15 MiB of memory that the kernel would have to clear again for each small one.
+var encoders = sync.Pool{New: func() any {
+	e := new(encoder)
 	e.buffer = bufio.NewWriterSize(writerFunc(e.forward), wireBuffer)
 	return e
+}}
+
+// newEncoder returns an encoder to out. release gives it back.
+func newEncoder(out *wire) *encoder {
+	e := encoders.Get().(*encoder)
+	e.out, e.effort, e.stretch, e.every = out, stored, stretch{}, stretchSize
+	return e
+}
+
+func (e *encoder) release() {
+	e.reset()
+	e.out = nil
+	e.first.Reset()
+	encoders.Put(e)
+}
+
+// reset drops whatever is half done.
+func (e *encoder) reset() {
+	if e.zstd != nil {
+		e.zstd.Reset(nil)
+	}
+	e.buffer.Reset(writerFunc(e.forward))
+	e.trial = 0
 }
 
 // write passes a piece of the source on, for which was waited so long.
@@ -71,7 +99,9 @@ func (e *encoder) try(p []byte) error {
 	if err := e.open(fast); err != nil {
 		return err
 	}
-	e.held = new(bytes.Buffer)
+	e.trial = len(p)*startPercent/100 + 1
+	e.held.Reset()
+	e.held.Grow(e.trial)
 	began := e.out.now()
 	_, err := e.zstd.Write(p)
 	if err == nil {
@@ -80,17 +110,16 @@ func (e *encoder) try(p []byte) error {
 	if err == nil {
 		err = e.buffer.Flush()
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, errTooMuch) {
 		return err
 	}
-	held := e.held.Bytes()
-	e.held = nil
-	if before.resume(stretch{source: uint64(len(p)), wire: uint64(len(held)), compressing: e.out.now().Sub(began)}) {
+	compressing := e.out.now().Sub(began)
+	if err == nil && before.resume(stretch{source: uint64(len(p)), wire: uint64(e.held.Len()), compressing: compressing}) {
+		e.trial = 0
 		e.effort = fast
-		return e.out.write(held)
+		return e.out.write(e.held.Bytes())
 	}
-	e.zstd.Reset(nil) // what it still holds goes nowhere
-	e.buffer.Reset(writerFunc(e.forward))
+	e.reset() // what the compressor still holds goes nowhere
 	return e.store(p)
 }
 
@@ -194,8 +223,14 @@ func appendStored(frame, p []byte) []byte {
 	return frame
 }
 
+// errTooMuch ends a trial early: too much is left for it to pay.
+var errTooMuch = errors.New("does not compress")
+
 func (e *encoder) forward(p []byte) (int, error) {
-	if e.held != nil {
+	if e.trial > 0 {
+		if e.held.Len()+len(p) > e.trial {
+			return 0, errTooMuch
+		}
 		return e.held.Write(p)
 	}
 	if err := e.out.write(p); err != nil {

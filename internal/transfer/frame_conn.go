@@ -45,8 +45,8 @@ const frameTimeout = 30 * time.Second
 type frameConn struct {
 	net.Conn
 
-	below *batchConn // the connection below TLS
-	body  bool       // a head was written, its body is next
+	below holder // what collects the parts of a frame
+	body  bool   // a head was written, its body is next
 
 	pings   *rate.Limiter
 	skip    uint32 // bytes left of the body that is being read
@@ -56,8 +56,14 @@ type frameConn struct {
 	deadline time.Time // as set; zero for none
 }
 
-// newFrameConn wraps a TLS connection over below. timeout 0 is frameTimeout.
-func newFrameConn(conn net.Conn, below *batchConn, timeout time.Duration) *frameConn {
+// holder collects what is written between hold and release.
+type holder interface {
+	hold()
+	release() error
+}
+
+// newFrameConn wraps a TLS connection over below, or a bundle of several. timeout 0 is frameTimeout.
+func newFrameConn(conn net.Conn, below holder, timeout time.Duration) *frameConn {
 	orDefault(&timeout, frameTimeout)
 	return &frameConn{
 		Conn:    conn,

@@ -65,6 +65,7 @@ type Listener struct {
 	sockets  map[net.Listener]struct{}
 	pending  map[net.Conn]struct{} // in their handshake
 	sessions map[*session]struct{}
+	joints   map[jointKey]*joint
 
 	done  chan struct{} // closed when closing begins
 	tasks sync.WaitGroup
@@ -96,6 +97,7 @@ func NewListener(config ListenerConfig) *Listener {
 	orDefault(&config.HandshakeTimeout, DefaultHandshakeTimeout)
 	orDefault(&config.RequestTimeout, DefaultRequestTimeout)
 	orDefault(&config.SessionIdleTimeout, DefaultSessionIdleTimeout)
+	config.TLS = offering(config.TLS)
 	l := &Listener{
 		config:     config,
 		handshakes: make(chan struct{}, config.MaxHandshakes),
@@ -103,6 +105,7 @@ func NewListener(config ListenerConfig) *Listener {
 		sockets:    map[net.Listener]struct{}{},
 		pending:    map[net.Conn]struct{}{},
 		sessions:   map[*session]struct{}{},
+		joints:     map[jointKey]*joint{},
 		done:       make(chan struct{}),
 	}
 	protocols := new(http.Protocols)
@@ -173,6 +176,19 @@ func (l *Listener) serveConn(conn net.Conn) {
 	log := l.config.Log.With(zap.Stringer("remote", conn.RemoteAddr()))
 	raw := &batchConn{Conn: conn}
 	secure, peer, err := l.handshake(raw)
+	var transport net.Conn = secure
+	var below holder = raw
+	if err == nil && secure.ConnectionState().NegotiatedProtocol == bundleProtocol {
+		var whole *bundle
+		var first bool
+		if whole, first, err = l.join(peer, strand{secure, raw}); err == nil && !first {
+			<-l.handshakes
+			<-whole.closed // whoever was first serves it
+			l.forget(conn)
+			return
+		}
+		transport, below = whole, whole
+	}
 	<-l.handshakes
 	if err != nil {
 		log.Debug("handshake failed", zap.Error(err))
@@ -180,10 +196,11 @@ func (l *Listener) serveConn(conn net.Conn) {
 		return
 	}
 	log = log.With(zap.String("peer", peer))
-	s, err := l.open(secure, raw, peer, log)
+	s, err := l.open(transport, below, peer, log)
+	l.forget(conn)
 	if err != nil {
+		_ = transport.Close()
 		log.Warn("session refused", zap.Error(err))
-		l.forget(conn)
 		return
 	}
 	defer l.drop(s)
@@ -212,7 +229,7 @@ func (l *Listener) handshake(conn net.Conn) (*tls.Conn, string, error) {
 }
 
 // open makes a session of an authenticated connection, if the limits allow it.
-func (l *Listener) open(secure net.Conn, raw *batchConn, peer string, log *zap.Logger) (*session, error) {
+func (l *Listener) open(conn net.Conn, below holder, peer string, log *zap.Logger) (*session, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closing {
@@ -227,13 +244,12 @@ func (l *Listener) open(secure net.Conn, raw *batchConn, peer string, log *zap.L
 	if ofPeer >= l.config.MaxSessionsPerPeer || len(l.sessions) >= l.config.MaxSessions {
 		return nil, fmt.Errorf("limit reached: %d sessions of this peer, %d in total", ofPeer, len(l.sessions))
 	}
-	mux, err := yamux.Server(newFrameConn(secure, raw, 0), muxConfig(requestWindow, log))
+	mux, err := yamux.Server(newFrameConn(conn, below, 0), muxConfig(requestWindow, log))
 	if err != nil {
 		return nil, err
 	}
 	s := newSession(mux, peer, requestWindow)
 	l.sessions[s] = struct{}{}
-	delete(l.pending, raw.Conn)
 	return s, nil
 }
 

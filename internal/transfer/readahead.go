@@ -29,6 +29,8 @@ type readahead struct {
 	quit  chan struct{}
 	stop  func()
 	task  sync.WaitGroup
+	// close ends the reading, waits for it and gives up what was taken. A Read of the source that is under way must come to an end by other means.
+	close func()
 
 	mu      sync.Mutex
 	read    int // position in the ring of the first byte not given back
@@ -42,16 +44,26 @@ type readahead struct {
 	hash  uint64
 }
 
+// rings keeps those of former streams, for the same reason as encoders.
+var rings = sync.Pool{New: func() any { return new([aheadSize]byte) }}
+
 // readAhead starts reading. close must be called.
 func readAhead(src io.Reader) *readahead {
+	ring := rings.Get().(*[aheadSize]byte)
 	r := &readahead{
-		ring:  make([]byte, aheadSize),
+		ring:  ring[:],
 		space: make(chan struct{}, 1),
 		data:  make(chan struct{}, 1),
 		quit:  make(chan struct{}),
 	}
 	r.stop = sync.OnceFunc(func() { close(r.quit) })
 	r.task.Go(func() { r.run(src) })
+	r.close = sync.OnceFunc(func() {
+		r.stop()
+		r.task.Wait()
+		r.ring = nil
+		rings.Put(ring)
+	})
 	return r
 }
 
@@ -131,12 +143,6 @@ func (r *readahead) piece() (piece []byte, ended bool) {
 	defer r.mu.Unlock()
 	r.current = min(r.filled, len(r.ring)-r.read, pieceSize)
 	return r.ring[r.read : r.read+r.current], r.ended
-}
-
-// close ends the reading and waits for it. A Read of the source that is under way must come to an end by other means.
-func (r *readahead) close() {
-	r.stop()
-	r.task.Wait()
 }
 
 func signal(c chan struct{}) {

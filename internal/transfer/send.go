@@ -1,7 +1,6 @@
 package transfer
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -54,6 +53,7 @@ func WriteStream(w http.ResponseWriter, r *http.Request, src io.Reader, opts Str
 	if accepts(r.Header) && !opts.NoCompression {
 		w.Header().Set("Content-Encoding", encodingZstd)
 		s.encoder = newEncoder(out)
+		defer s.encoder.release()
 	}
 	err := s.send(ctx)
 	if err == nil && ctx.Err() != nil {
@@ -134,7 +134,8 @@ func (s *sender) pass(p []byte, waited time.Duration) error {
 
 // begin collects the first bytes of the source, decides whether to compress, and sends them.
 func (s *sender) begin(ctx context.Context) error {
-	raw := bytes.NewBuffer(make([]byte, 0, probeSize+pieceSize))
+	raw := &s.encoder.first
+	raw.Grow(probeSize + pieceSize)
 	// A source that is slow, or waits for something, is not held up for the sake of a better guess.
 	timer := time.NewTimer(probeTime)
 	defer timer.Stop()
