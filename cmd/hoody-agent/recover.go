@@ -18,7 +18,6 @@ import (
 	"github.com/hoodynetwork/hoody-agent/internal/agent"
 	"github.com/hoodynetwork/hoody-agent/internal/config"
 	"github.com/hoodynetwork/hoody-agent/internal/health"
-	"github.com/hoodynetwork/hoody-agent/internal/metrics"
 )
 
 func (p *program) recoverCommand() *cobra.Command {
@@ -74,7 +73,7 @@ func recoverServer(ctx context.Context, cfg config.Config, log *zap.Logger, open
 	defer func() { err = errors.Join(err, unlock()) }()
 	b := buildOf(version, debug.ReadBuildInfo)
 	d := daemon{
-		cfg: cfg, build: b, log: log, metrics: metrics.New(metrics.Build{Version: b.version, Revision: b.revision}), health: health.New(log), started: time.Now().UTC(),
+		cfg: cfg, build: b, log: log, metrics: newMetrics(b), health: health.New(log), started: time.Now().UTC(),
 	}
 	h, err := open(ctx, d)
 	if err != nil {

@@ -113,7 +113,7 @@ func runReloading(ctx context.Context, cfg config.Config, log *zap.Logger, reloa
 	b := buildOf(version, debug.ReadBuildInfo)
 	d := daemon{
 		cfg: cfg, serverID: id, build: b, log: log,
-		metrics: metrics.New(metrics.Build{Version: b.version, Revision: b.revision}),
+		metrics: newMetrics(b),
 		health:  health.New(log.Named("health")), started: time.Now().UTC(),
 	}
 	log.Info("starting", zap.String("version", b.version), zap.String("server_id", id))

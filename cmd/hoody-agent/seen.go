@@ -14,6 +14,14 @@ import (
 	"github.com/hoodynetwork/hoody-agent/internal/store"
 )
 
+func newMetrics(b build) *metrics.Metrics {
+	var kinds []string
+	for _, kind := range store.JobKinds() {
+		kinds = append(kinds, string(kind))
+	}
+	return metrics.New(metrics.Build{Version: b.version, Revision: b.revision}, kinds)
+}
+
 // observerOf hands what the agent does to metrics and vitals.
 func observerOf(m *metrics.Metrics, v *vitals) agent.Observer {
 	return agent.Observer{

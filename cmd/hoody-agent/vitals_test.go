@@ -98,7 +98,7 @@ func TestVitals(t *testing.T) {
 			s := &sick{space: agent.Space{Size: 1000, Free: 500}, alive: true}
 			state := poolState{root: "tank/incus", health: "ONLINE", used: 0.5, fragmentation: 3}
 			v := &vitals{
-				d: daemon{cfg: config.Default(), serverID: id, metrics: metrics.New(metrics.Build{})}, mirror: s, lease: true, credentials: certificate(0, 90*day),
+				d: daemon{cfg: config.Default(), serverID: id, metrics: metrics.New(metrics.Build{}, nil)}, mirror: s, lease: true, credentials: certificate(0, 90*day),
 				condition: etcd(store.Condition{Size: 79, Quota: 100}, nil),
 				degraded:  func() *agent.Finding { return nil },
 				findings:  func() []agent.Finding { return nil },

@@ -49,8 +49,8 @@ type Metrics struct {
 	words words
 }
 
-// New returns the collectors of one agent.
-func New(build Build) *Metrics {
+// New returns the collectors of one agent. kinds are the kinds of its jobs.
+func New(build Build, kinds []string) *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
 		zfs: newCalls("zfs_command", "zfs and zpool commands", []string{"command"},
@@ -103,6 +103,10 @@ func New(build Build) *Metrics {
 	for _, direction := range []string{directionSent, directionReceived} { // 0 and absent are not the same to a rate()
 		m.streamBytes.WithLabelValues(direction)
 		m.wireBytes.WithLabelValues(direction)
+	}
+	for _, kind := range kinds { // an increase of what was not there before is none
+		m.jobsFinished.WithLabelValues(kind, jobDone)
+		m.jobsFinished.WithLabelValues(kind, jobFailed)
 	}
 	for _, result := range []string{resultOK, resultFailed} {
 		m.resumes.WithLabelValues(result)

@@ -23,7 +23,7 @@ var update = flag.Bool("update", false, "rewrite the golden file")
 // busy returns a Metrics in which everything has happened once.
 func busy(t *testing.T) *Metrics {
 	t.Helper()
-	m := New(Build{Version: "v1.2.3", Revision: "abc"})
+	m := New(Build{Version: "v1.2.3", Revision: "abc"}, []string{"copy", "restore"})
 	m.ZFSCommand("zfs snapshot", 20*time.Millisecond, nil)
 	m.ZFSCommand("zfs destroy", time.Second, fmt.Errorf("destroy x: %w", errdefs.ErrBusy))
 	m.IncusCall("start", 2*time.Second, errors.New("unclassified"))
@@ -120,7 +120,7 @@ func TestNamesFollowTheConventions(t *testing.T) {
 }
 
 func TestLabelsAreBounded(t *testing.T) {
-	m := New(Build{})
+	m := New(Build{}, nil)
 	for i := range 10 * maxWords {
 		m.APIRequest(fmt.Sprintf("M%d", i), "/x", 200, 0)
 	}
@@ -138,7 +138,7 @@ func TestLabelsAreBounded(t *testing.T) {
 }
 
 func TestSourcesMayBeMissing(t *testing.T) {
-	m := New(Build{})
+	m := New(Build{}, nil)
 	if err := m.Watch(Sources{}); err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,8 @@ const (
 
 	resultOK     = "ok"
 	resultFailed = "failed"
+	jobDone      = "done"
+	jobFailed    = "failed"
 )
 
 // ZFSCommand takes note of one finished zfs or zpool command, such as "zfs snapshot".
@@ -49,9 +51,9 @@ func (m *Metrics) JobFinished(job FinishedJob) {
 	kind := m.words.bound("kind", job.Kind)
 	m.jobsFinished.WithLabelValues(kind, m.words.bound("state", job.State)).Inc()
 	switch job.State {
-	case "done":
+	case jobDone:
 		m.lastSuccess.WithLabelValues(kind).SetToCurrentTime()
-	case "failed":
+	case jobFailed:
 		m.lastFailure.WithLabelValues(kind, m.words.bound("class", label(job.Class))).SetToCurrentTime()
 	}
 	if job.Size > job.Moved {

@@ -202,6 +202,13 @@ const (
 	JobRestore   JobKind = "restore"
 )
 
+// JobKinds are all of them.
+func JobKinds() []JobKind {
+	return []JobKind{
+		JobCreate, JobDelete, JobStart, JobStop, JobForceStop, JobRestart, JobPause, JobResume, JobSnapshot, JobCopy, JobSync, JobRestore,
+	}
+}
+
 // JobState is where a job stands.
 type JobState string
 
