@@ -54,7 +54,7 @@ func (d *driver) lookAround(ctx context.Context) error {
 			}
 		}
 	}
-	return nil
+	return d.catchUp(ctx)
 }
 
 // checkMissing compares what is told of a listed snapshot that somebody destroyed with what the pool holds.

@@ -51,12 +51,13 @@ func TestSeveralConnections(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var dialled atomic.Int32
 			options := append(test.options, counted(&dialled, test.fail))
-			f := newFleet(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			f, socket := idleFleet(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				_, _ = WriteStream(w, r, bytes.NewReader(content), StreamOptions{})
 			}), options...)
 			if name == "a listener without bundles" {
 				f.listener.config.TLS = f.credentials(t, bob).ServerConfig()
 			}
+			f.serve(t, socket)
 			for range 2 {
 				var got bytes.Buffer
 				stream := f.open(t, t.Context(), true, StreamOptions{})

@@ -38,6 +38,14 @@ type fleetOption func(*ListenerConfig, *DialerConfig)
 
 func newFleet(t testing.TB, handler http.Handler, options ...fleetOption) *fleet {
 	t.Helper()
+	f, socket := idleFleet(t, handler, options...)
+	f.serve(t, socket)
+	return f
+}
+
+// idleFleet is one whose listener does not serve yet.
+func idleFleet(t testing.TB, handler http.Handler, options ...fleetOption) (*fleet, net.Listener) {
+	t.Helper()
 	ca, err := pki.NewCA("test fleet", 0)
 	must(t, err)
 	f := &fleet{ca: ca, served: make(chan error, 1)}
@@ -53,13 +61,17 @@ func newFleet(t testing.TB, handler http.Handler, options ...fleetOption) *fleet
 		option(&lc, &dc)
 	}
 	f.listener, f.dialer = NewListener(lc), NewDialer(dc)
+	return f, socket
+}
+
+// serve lets the listener serve until the test ends.
+func (f *fleet) serve(t testing.TB, socket net.Listener) {
 	go func() { f.served <- f.listener.Serve(socket) }()
 	t.Cleanup(func() {
 		must(t, f.dialer.Close())
 		must(t, f.listener.Close())
 		must(t, <-f.served)
 	})
-	return f
 }
 
 func (f *fleet) credentials(t testing.TB, serverID string) *pki.Credentials {
