@@ -61,11 +61,39 @@ func (r *Runtime) change(ctx context.Context, call, instance string, want agent.
 			return err
 		case status == want:
 			return nil
+		case want == agent.InstanceStopped && is(err, errdefs.ErrFailedPrecondition):
+			return r.awaitStopped(ctx, instance, err)
 		case status == agent.InstanceError:
 			return fmt.Errorf("%w (the instance is in an error state)", err)
 		}
 		return err
 	})
+}
+
+// noticeInterval is how often awaitStopped looks.
+const noticeInterval = 200 * time.Millisecond
+
+// awaitStopped waits until Incus has noticed that an instance has just ended by itself. Until then it counts as running, and a
+// stop, by force too, is refused with "container is not running" (seen on 6.0.4, when a shutdown had only just run out of
+// time). One that never shows as stopped is ErrBusy.
+func (r *Runtime) awaitStopped(ctx context.Context, instance string, refused error) error {
+	bounded, cancel := context.WithTimeout(ctx, r.options.BusyTimeout)
+	defer cancel()
+	ticker := time.NewTicker(noticeInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-bounded.Done():
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return errdefs.New(errdefs.ErrBusy, "", "it is not running, and does not show as stopped").WithCause(refused)
+		}
+		if status, err := r.status(bounded, instance); err == nil && status == agent.InstanceStopped {
+			return nil
+		}
+	}
 }
 
 func (r *Runtime) status(ctx context.Context, instance string) (agent.InstanceStatus, error) {

@@ -54,6 +54,25 @@ func TestStateChanges(t *testing.T) {
 	}
 }
 
+// TestStopOfWhatHasJustStopped: a shutdown runs out of time, the container ends after all, and Incus has not noticed yet when it is
+// asked for force.
+func TestStopOfWhatHasJustStopped(t *testing.T) {
+	const refusal = `container is not running: "c1"`
+	fake, runtime := newFake(t)
+	fake.handle("PUT /1.0/instances/c1/state", fake.started(refusal))
+	fake.handle("GET /1.0/instances/c1", instanceIn(api.Running), instanceIn(api.Running), instanceIn(api.Stopped))
+	if err := runtime.ForceStop(t.Context(), "c1"); err != nil {
+		t.Errorf("a stop that was noticed a moment later: %v", err)
+	}
+	fake, runtime = newFake(t)
+	runtime.options.BusyTimeout = 20 * time.Millisecond
+	fake.handle("PUT /1.0/instances/c1/state", fake.started(refusal))
+	fake.handle("GET /1.0/instances/c1", instanceIn(api.Running))
+	if err := runtime.ForceStop(t.Context(), "c1"); errdefs.ClassOf(err) != errdefs.ErrBusy {
+		t.Errorf("a stop that is never noticed: %v, want busy", err)
+	}
+}
+
 func TestStopNeverForces(t *testing.T) {
 	for timeout, want := range map[time.Duration]int{-time.Second: 1, 0: 1, 1500 * time.Millisecond: 2, time.Minute: 60} {
 		fake, runtime := newFake(t)
