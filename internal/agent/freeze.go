@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -328,8 +329,8 @@ func (a *Agent) checkedSource(ctx context.Context, containerID string) (Instance
 	if err != nil {
 		return Instance{}, err
 	}
-	for nested := range inside {
-		return Instance{}, unsupportedSource("it holds the nested dataset %s", strings.TrimPrefix(nested, dataset+"/"))
+	if nested := slices.Sorted(maps.Keys(inside)); len(nested) > 0 {
+		return Instance{}, unsupportedSource("it holds the nested dataset %s", strings.TrimPrefix(nested[0], dataset+"/"))
 	}
 	return instance, nil
 }
