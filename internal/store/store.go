@@ -71,6 +71,8 @@ type Options struct {
 
 	EventRetention time.Duration // how long events stay; 0 = DefaultEventRetention
 	MaxEvents      int           // how many of them stay, of the whole fleet; 0 = DefaultMaxEvents
+
+	dialOptions []grpc.DialOption // more of them, for tests
 }
 
 func (o Options) withDefaults() (Options, error) {
@@ -183,9 +185,9 @@ func connect(endpoints []string, opts Options) (*clientv3.Client, error) {
 		DialKeepAliveTime:    10 * time.Second,
 		DialKeepAliveTimeout: 5 * time.Second,
 		// gRPC's own backoff grows to two minutes, far longer than the outages we mean to ride out.
-		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
+		DialOptions: append(opts.dialOptions, grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff: reconnect, MinConnectTimeout: 3 * time.Second,
-		})},
+		})),
 		Logger: zap.NewNop(), // its errors come back from the calls
 	})
 	if err != nil {

@@ -20,7 +20,7 @@ type Tx struct {
 
 	reads  map[string]int64  // modification revision of every key read; 0 = does not exist
 	before map[string]string // value of every key read, as it was before this transaction
-	writes map[string]int    // bytes of the value of every key written
+	writes map[string]string // value of every key written, empty for one that is removed
 }
 
 // get returns a key's value, empty when it does not exist.
@@ -39,7 +39,7 @@ func (tx *Tx) put(key, value string, opts ...clientv3.OpOption) {
 		return
 	}
 	tx.stm.Put(key, value, opts...)
-	tx.writes[key] = len(value)
+	tx.writes[key] = value
 }
 
 // remove deletes a key if it exists.
@@ -48,7 +48,7 @@ func (tx *Tx) remove(key string) {
 		return
 	}
 	tx.stm.Del(key)
-	tx.writes[key] = 0
+	tx.writes[key] = ""
 }
 
 func getRecord[T any](tx *Tx, kind Kind, id string) (T, error) {

@@ -37,22 +37,32 @@ var errConflicts = errors.New("other writers kept getting in between")
 //
 // An error of fn is returned as it is, and nothing is written. Otherwise: errdefs.ErrBusy when conflicts do not end,
 // errdefs.ErrExhausted when the transaction is larger than etcd takes (nothing was sent) or etcd's quota is used up,
-// errdefs.ErrUnavailable when etcd or ctx cuts it off. In that last case a revision of 0 means that the outcome is not
-// known (the answer may have been lost), and any other that it is written but the mirror is behind. errdefs.ErrCorrupt
-// means that etcd turned out to hold another store than the one that was opened.
+// errdefs.ErrUnavailable when etcd or ctx cuts it off. In that last case any revision but 0 means that it is written and
+// only the mirror is behind; with 0 nothing is written, unless the error is ErrOutcomeUnknown: etcd's answer was lost, and
+// Update could not find out for as long again. errdefs.ErrCorrupt means that etcd turned out to hold another store than
+// the one that was opened.
 //
 // A transaction that changes nothing returns the newest revision among what it read. Update is safe for concurrent use.
 func (s *Store) Update(ctx context.Context, fn func(tx *Tx) error) (revision int64, err error) {
 	if err := s.mirror.intact(); err != nil {
 		return 0, fmt.Errorf("update: %w", err)
 	}
-	bounded, cancel := context.WithTimeout(ctx, s.opts.UpdateTimeout)
-	defer cancel()
-	revision, err = s.commit(bounded, fn)
+	a := &attempt{store: s, fn: fn}
+	defer a.leaveQueue()
+	err = s.bounded(ctx, func(ctx context.Context) error {
+		revision, err = a.commit(ctx)
+		return err
+	})
+	if a.lost != nil {
+		err = s.bounded(ctx, func(ctx context.Context) error {
+			revision, err = a.settle(ctx)
+			return err
+		})
+	}
 	if err != nil {
 		return 0, err
 	}
-	if err := s.mirror.WaitRevision(bounded, revision); err != nil {
+	if err := s.bounded(ctx, func(ctx context.Context) error { return s.mirror.WaitRevision(ctx, revision) }); err != nil {
 		return revision, fmt.Errorf("update: written at revision %d: %w", revision, err)
 	}
 	return revision, nil
@@ -61,25 +71,28 @@ func (s *Store) Update(ctx context.Context, fn func(tx *Tx) error) (revision int
 // attempt is the state of one Update across the runs of its function.
 type attempt struct {
 	store  *Store
+	fn     func(tx *Tx) error
 	runs   int
 	queued bool
 	tx     *Tx
 	failed error // what fn or the checks around it returned; nil when etcd is to blame
+	lost   *Tx   // the transaction that etcd gave no answer to; nil for none
 }
 
-func (s *Store) commit(ctx context.Context, fn func(tx *Tx) error) (revision int64, err error) {
-	a := &attempt{store: s}
-	defer a.leaveQueue()
+func (a *attempt) commit(ctx context.Context) (revision int64, err error) {
 	defer func(began time.Time) {
 		if a.failed != nil {
-			s.opts.Observe("update", time.Since(began), nil) // the transaction's own answer
+			a.store.opts.Observe("update", time.Since(began), nil) // the transaction's own answer
 			return
 		}
-		s.opts.Observe("update", time.Since(began), err)
+		a.store.opts.Observe("update", time.Since(began), err)
 	}(time.Now())
 	for {
-		response, err := concurrency.NewSTM(s.client, func(stm concurrency.STM) error {
-			a.failed = a.run(ctx, stm, fn)
+		sent := false
+		response, err := concurrency.NewSTM(a.store.client, func(stm concurrency.STM) error {
+			sent = false
+			a.failed = a.run(ctx, stm)
+			sent = a.failed == nil
 			return a.failed
 		}, concurrency.WithAbortContext(ctx), concurrency.WithIsolation(concurrency.SerializableSnapshot))
 		switch {
@@ -88,7 +101,11 @@ func (s *Store) commit(ctx context.Context, fn func(tx *Tx) error) (revision int
 		case outOfStep(err):
 			continue
 		case err != nil:
-			return 0, etcdError("update", err)
+			err = etcdError("update", err)
+			if sent && len(a.tx.writes) > 0 && errors.Is(err, errdefs.ErrUnavailable) {
+				a.lost = a.tx
+			}
+			return 0, err
 		case len(a.tx.writes) > 0:
 			return response.Header.Revision, nil
 		}
@@ -102,15 +119,15 @@ func outOfStep(err error) bool {
 	return errors.Is(err, rpctypes.ErrFutureRev) || errors.Is(err, rpctypes.ErrCompacted)
 }
 
-func (a *attempt) run(ctx context.Context, stm concurrency.STM, fn func(tx *Tx) error) error {
+func (a *attempt) run(ctx context.Context, stm concurrency.STM) error {
 	if a.runs++; a.runs > maxAttempts {
 		return fmt.Errorf("update: gave up after %d attempts: %w: %w", maxAttempts, errdefs.ErrBusy, errConflicts)
 	}
 	if err := a.backOff(ctx); err != nil {
 		return fmt.Errorf("update: %w: %w", errdefs.ErrUnavailable, err)
 	}
-	a.tx = &Tx{stm: stm, keys: a.store.keys, reads: make(map[string]int64), before: make(map[string]string), writes: make(map[string]int)}
-	if err := fn(a.tx); err != nil {
+	a.tx = &Tx{stm: stm, keys: a.store.keys, reads: make(map[string]int64), before: make(map[string]string), writes: make(map[string]string)}
+	if err := a.fn(a.tx); err != nil {
 		return err
 	}
 	return a.tx.checkLimits()
@@ -153,8 +170,8 @@ func (tx *Tx) checkLimits() error {
 	for key := range tx.reads {
 		bytes += 2 * (len(key) + bytesPerKey) // compared, and read again in case of a conflict
 	}
-	for key, size := range tx.writes {
-		bytes += 2*(len(key)+bytesPerKey) + size
+	for key, value := range tx.writes {
+		bytes += 2*(len(key)+bytesPerKey) + len(value)
 	}
 	if operations > maxOperations {
 		return fmt.Errorf("update: %d keys read and %d written, %d together are the limit: %w",

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"crypto/rand"
 	"io"
 	"net/http"
 	"strconv"
@@ -11,8 +12,9 @@ import (
 	"github.com/hoodynetwork/hoody-agent/internal/client"
 )
 
-// patient asks again where an agent cannot act for the moment (503 with Retry-After: nothing was changed), as the contract
-// tells clients to. On a machine that stands still for seconds, etcd does, too.
+// patient asks again where an agent cannot act for the moment (503 with Retry-After), as the contract tells clients to: with a
+// key, so that what was accepted although its answer got lost counts once. On a machine that stands still for seconds, etcd
+// does, too.
 type patient struct {
 	n *node
 }
@@ -21,6 +23,10 @@ type patient struct {
 const patience = 6
 
 func (p patient) RoundTrip(request *http.Request) (*http.Response, error) {
+	if request.Method == http.MethodPost && request.Header.Get("Idempotency-Key") == "" {
+		request = request.Clone(request.Context())
+		request.Header.Set("Idempotency-Key", rand.Text())
+	}
 	for attempt := 1; ; attempt++ {
 		response, err := http.DefaultTransport.RoundTrip(request)
 		if err != nil || response.StatusCode != http.StatusServiceUnavailable || attempt == patience || request.Body != nil && request.GetBody == nil {

@@ -291,7 +291,8 @@ func (s *story) copyAgain() {
 }
 
 func (s *story) copyFive() {
-	s.source.put(s.ctx, "data/five", "made for the five\n")
+	const changed = 8 << 20
+	s.source.fill(s.ctx, "data/five", changed, 5)
 	freezes := s.freezes()
 	var group sync.WaitGroup
 	created := make([]client.Created, 5)
@@ -316,10 +317,12 @@ func (s *story) copyFive() {
 		}
 	}
 	made := len(slices.DeleteFunc(s.freezes(), func(name string) bool { return slices.Contains(freezes, name) }))
-	s.t.Logf("five copies at once: %d freezes, %d transfers, %s", made, transfers, mib(moved))
-	if made != 1 || transfers != 1 {
-		s.t.Errorf("%d freezes and %d transfers, want one of each", made, transfers)
+	s.t.Logf("five copies at once: %d freezes, %d of them moved bytes, %s together", made, transfers, mib(moved))
+	// A follower may finish what its leader began: what counts is that nothing moves twice.
+	if made != 1 || transfers == 0 || moved > changed*11/10+1<<20 {
+		s.t.Errorf("%d freezes and %s moved for %s changed, want one freeze and one transfer", made, mib(moved), mib(changed))
 	}
+	s.a.run(s.ctx, "rm", s.source.rootfs()+"/data/five")
 	for i := range created {
 		s.must(s.b.api.Delete(s.ctx, created[i].ID))
 	}

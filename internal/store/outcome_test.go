@@ -1,0 +1,174 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc"
+
+	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
+)
+
+// interference takes a transaction's way to etcd in hand: forward sends it there.
+type interference func(forward func() error) error
+
+// interfered opens a store beside another one; what arm is given gets hold of the next transactions that write, one each.
+func interfered(t *testing.T, s *Store, timeout time.Duration) (opened *Store, arm func(...interference)) {
+	var mu sync.Mutex
+	var armed []interference
+	intercept := func(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		forward := func() error { return invoke(context.WithoutCancel(ctx), method, request, reply, conn, opts...) }
+		txn, ok := request.(*etcdserverpb.TxnRequest)
+		if !ok || len(txn.Success) == 0 || txn.Success[0].GetRequestPut() == nil {
+			return forward()
+		}
+		mu.Lock()
+		var next interference
+		if len(armed) > 0 {
+			next, armed = armed[0], armed[1:]
+		}
+		mu.Unlock()
+		if next == nil {
+			return forward()
+		}
+		return next(forward)
+	}
+	opened = beside(t, s, func(o *Options) {
+		o.UpdateTimeout = timeout
+		o.dialOptions = []grpc.DialOption{grpc.WithChainUnaryInterceptor(intercept)}
+	})
+	return opened, func(next ...interference) {
+		mu.Lock()
+		defer mu.Unlock()
+		armed = next
+	}
+}
+
+// A transaction whose answer gets lost counts once, whatever came of it.
+func TestLostAnswers(t *testing.T) {
+	t.Parallel()
+	s := openEmbedded(t)
+	var late func() error // what has not arrived yet
+	lose := func(forward func() error) error {
+		return errors.Join(forward(), rpctypes.ErrGRPCTimeout)
+	}
+	drop := func(func() error) error { return rpctypes.ErrGRPCTimeout }
+	delay := func(forward func() error) error {
+		late = forward
+		return rpctypes.ErrGRPCTimeout
+	}
+	change := func(forward func() error) error { // of what the transaction wrote, twice, by somebody else
+		err := forward()
+		for range 2 {
+			update(t, s, func(tx *Tx) error {
+				project, err := tx.Project("p1")
+				project.Alias += "x"
+				return errors.Join(err, tx.PutProject(project))
+			})
+		}
+		return errors.Join(err, rpctypes.ErrGRPCTimeout)
+	}
+	pass := func(forward func() error) error { return forward() }
+	arriveBefore := func(forward func() error) error { return errors.Join(late(), forward()) }
+	arriveAfter := func(forward func() error) error { return errors.Join(forward(), late()) }
+	for name, test := range map[string]struct {
+		interferences []interference
+		runs          int
+	}{
+		"it was written":                        {[]interference{lose}, 1},
+		"it never arrived":                      {[]interference{drop}, 2},
+		"it arrives before it is looked for":    {[]interference{delay, arriveBefore}, 1},
+		"it arrives after it is looked for":     {[]interference{delay, arriveAfter}, 2},
+		"it was written and changed meanwhile":  {[]interference{change}, 1},
+		"the answer to the second is lost, too": {[]interference{drop, pass, lose}, 2},
+		"the fence does not get through":        {[]interference{lose, drop, drop}, 1},
+	} {
+		update(t, s, func(tx *Tx) error {
+			return errors.Join(tx.PutProject(Project{ID: "p1"}), tx.DeleteContainer("c1"), tx.ReleaseUnique(UniqueContainerName, "p1", "web", "c1"))
+		})
+		lossy, arm := interfered(t, s, bound)
+		arm(test.interferences...)
+		runs := 0
+		revision, err := lossy.Update(testContext(t), func(tx *Tx) error {
+			runs++
+			project, err := tx.Project("p1")
+			if err != nil {
+				return err
+			}
+			project.Containers++
+			if err := tx.ClaimUnique(UniqueContainerName, "p1", "web", "c1"); err != nil {
+				return err
+			}
+			return errors.Join(tx.PutProject(project), tx.PutContainer(Container{ID: "c1", ProjectID: "p1"}))
+		})
+		if err != nil || runs != test.runs {
+			t.Errorf("%s: %v after %d runs, want none after %d", name, err, runs, test.runs)
+			continue
+		}
+		project, err := s.GetProject(testContext(t), "p1")
+		if err != nil || project.Containers != 1 {
+			t.Errorf("%s: the project counts %d containers, want 1: %v", name, project.Containers, err)
+		}
+		if kv, err := s.version(testContext(t), s.keys.record(KindContainer, "c1"), 0); err != nil || kv == nil || kv.ModRevision != revision {
+			t.Errorf("%s: revision %d, and the container's is %+v, %v", name, revision, kv, err)
+		}
+	}
+}
+
+// Two that write the same values are told apart by what else they write.
+func TestLostAnswerOfALoser(t *testing.T) {
+	t.Parallel()
+	s := openEmbedded(t)
+	update(t, s, func(tx *Tx) error { return tx.PutProject(Project{ID: "p1"}) })
+	create := func(id string) func(tx *Tx) error {
+		return func(tx *Tx) error {
+			project, err := tx.Project("p1")
+			if err != nil {
+				return err
+			}
+			project.Containers++
+			return errors.Join(tx.PutProject(project), tx.PutContainer(Container{ID: id, ProjectID: "p1"}))
+		}
+	}
+	lossy, arm := interfered(t, s, bound)
+	arm(func(func() error) error {
+		update(t, s, create("c2")) // the project's record becomes just what the lost one would have made of it
+		return rpctypes.ErrGRPCTimeout
+	})
+	if _, err := lossy.Update(testContext(t), create("c1")); err != nil {
+		t.Fatal(err)
+	}
+	project, err := s.GetProject(testContext(t), "p1")
+	if err != nil || project.Containers != 2 {
+		t.Errorf("the project counts %d containers, want 2: %v", project.Containers, err)
+	}
+	if _, err := s.GetContainer(testContext(t), "c1"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestOutcomeUnknown(t *testing.T) {
+	t.Parallel()
+	s := openEmbedded(t)
+	update(t, s, func(tx *Tx) error { return tx.PutProject(Project{ID: "p1"}) })
+	lossy, arm := interfered(t, s, time.Second)
+	drop := func(func() error) error { return rpctypes.ErrGRPCTimeout }
+	always := make([]interference, 1000)
+	for i := range always {
+		always[i] = drop
+	}
+	arm(always...)
+	revision, err := lossy.Update(testContext(t), func(tx *Tx) error {
+		project, err := tx.Project("p1")
+		project.Alias = "new"
+		return errors.Join(err, tx.PutProject(project))
+	})
+	if revision != 0 || !errors.Is(err, ErrOutcomeUnknown) || !errors.Is(err, errdefs.ErrUnavailable) {
+		t.Errorf("revision %d, %v; want an unknown outcome", revision, err)
+	}
+}
