@@ -19,7 +19,7 @@ import (
 // there, and makes a fleet of it and a second host, by typing what the README says.
 func TestReadme(t *testing.T) {
 	// Not the test's own context, which ends before the cleanups that tell what happened.
-	ctx, cancel := context.WithTimeout(context.Background(), 25*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
 	t.Cleanup(cancel)
 	cluster, err := hosts.Up(ctx, hosts.Options{Bare: true})
 	if err != nil {

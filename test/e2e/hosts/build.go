@@ -26,6 +26,7 @@ type artefacts struct {
 	root   string // folder: root.img, busybox, key
 	images string // folder: debian.tar.zst, busybox.tar.gz
 	hosts  string // folder: <host>.root.img and <host>.data.img, once prepared
+	regset string // library to load into kernels; "" for none
 }
 
 // Build makes whatever the cache lacks. It needs root and, the first time, Debian's packages: call it where
@@ -99,6 +100,9 @@ func (b *builder) all(ctx context.Context) (*artefacts, error) {
 		return err
 	})
 	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	if made.regset, err = b.regsetLibrary(ctx); err != nil {
 		return nil, err
 	}
 	made.hosts, err = b.cache.get(ctx, "hosts", hostsKey, func(ctx context.Context, dir string) error {

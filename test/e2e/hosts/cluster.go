@@ -24,7 +24,7 @@ type Options struct {
 	Memory   string // memory of a guest as UML takes it, default 2500M
 	Dir      string // where disks and console logs go and stay; default a folder in the cache that Down removes
 
-	// Bare boots one host as its admin gets it: the packages of ZFS and Incus are installed, and an empty disk is there.
+	// Bare boots hosts as their admin gets them: the packages of ZFS and Incus are installed, and an empty disk is there.
 	// The container image of Debian lies in /root.
 	Bare bool
 }
@@ -68,20 +68,20 @@ func Up(ctx context.Context, options Options) (_ *Cluster, err error) {
 		cluster.cleanups = append(cluster.cleanups, remove)
 	}
 	done := cluster.log.step("up")
-	names, disks := hostNames[:], func(name string) (root, data string, err error) {
+	disks := func(name string) (root, data string, err error) {
 		return copyDisks(ctx, made.hosts, dir, name, options.DataSize)
 	}
 	if options.Bare {
-		names, disks = names[:1], func(name string) (root, data string, err error) {
+		disks = func(name string) (root, data string, err error) {
 			return bareDisks(made.root, dir, name, max(options.DataSize, dataDiskSize))
 		}
 	}
-	for _, name := range names {
+	for _, name := range hostNames {
 		root, data, err := disks(name)
 		if err != nil {
 			return nil, err
 		}
-		vm := &machine{kernel: kernelProgram(made), root: root, data: data, dir: dir, memory: options.Memory}
+		vm := &machine{kernel: kernelProgram(made), preload: made.regset, root: root, data: data, dir: dir, memory: options.Memory}
 		if err := cluster.add(name, vm, keyFile(made)); err != nil {
 			return nil, err
 		}
@@ -90,8 +90,11 @@ func Up(ctx context.Context, options Options) (_ *Cluster, err error) {
 		return nil, err
 	}
 	if options.Bare {
-		image := filepath.Join(made.images, debianImage)
-		err = cluster.Hosts[0].Push(ctx, image, "/root/"+debianImage, 0o644)
+		for _, host := range cluster.Hosts {
+			if err = host.Push(ctx, filepath.Join(made.images, debianImage), "/root/"+debianImage, 0o644); err != nil {
+				break
+			}
+		}
 	} else {
 		err = cluster.growPools(ctx, options.DataSize)
 	}

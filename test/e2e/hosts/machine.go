@@ -13,16 +13,17 @@ import (
 
 // machine is the hardware of a guest: its disks, its power switch and its console.
 type machine struct {
-	name   string
-	addr   string
-	mac    string // the same after each boot, as a real card's is
-	tap    string
-	kernel string // the User Mode Linux program
-	root   string // root disk as UML takes it: an image, or "cow,base"
-	data   string // data disk
-	memory string
-	dir    string // console log and UML's own files
-	ns     *netns
+	name    string
+	addr    string
+	mac     string // the same after each boot, as a real card's is
+	tap     string
+	kernel  string // the User Mode Linux program
+	preload string // library to load into it; "" for none
+	root    string // root disk as UML takes it: an image, or "cow,base"
+	data    string // data disk
+	memory  string
+	dir     string // console log and UML's own files
+	ns      *netns
 
 	mu      sync.Mutex // a test may end while it boots a host
 	process *exec.Cmd
@@ -62,6 +63,9 @@ func (m *machine) start() error {
 	cmd := exec.Command("sh", append([]string{"-c", `"$@"; exit $?`, "sh"}, m.commandLine(umlDir)...)...)
 	cmd.Stdout, cmd.Stderr = console, console
 	cmd.Env = append(os.Environ(), "TMPDIR=/dev/shm") // guest memory is a file there
+	if m.preload != "" {
+		cmd.Env = append(cmd.Env, "LD_PRELOAD="+m.preload)
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWPID,
 		Setpgid:    true, // Ctrl-C is for us

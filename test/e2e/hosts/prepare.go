@@ -35,7 +35,7 @@ func prepareHosts(ctx context.Context, dir string, made *artefacts, log *stepLog
 	cluster := newCluster(ns, log)
 	defer func() { err = errors.Join(err, cluster.Down()) }()
 	for _, name := range hostNames {
-		vm := &machine{kernel: kernelProgram(made), root: rootDisk(dir, name), data: dataDisk(dir, name), dir: work}
+		vm := &machine{kernel: kernelProgram(made), preload: made.regset, root: rootDisk(dir, name), data: dataDisk(dir, name), dir: work}
 		if err := cluster.add(name, vm, keyFile(made)); err != nil {
 			return err
 		}

@@ -12,7 +12,7 @@ import (
 
 // recipe holds the scripts that make images and the files laid over a guest's root.
 //
-//go:embed recipe/*.sh recipe/preseed.yaml recipe/kernel.fragment all:recipe/guest
+//go:embed recipe/*.sh recipe/*.c recipe/preseed.yaml recipe/kernel.fragment all:recipe/guest
 var recipe embed.FS
 
 // fingerprint names what is built from the given recipe files, folders included, and other inputs.
