@@ -625,3 +625,41 @@ func TestARestoredStateThatIsNoLongerListedIsKeptByASync(t *testing.T) {
 	f.must(second(here.agent.Collect(f.ctx, false)))
 	f.holdsState(f.restore(copied, undos[0].Name, store.StatusRunning), "mine")
 }
+
+// The only snapshot that leads back to a state was destroyed by hand: that it is still listed keeps nothing.
+func TestARestoredStateWhoseSnapshotIsGoneIsKeptByASync(t *testing.T) {
+	f := newFleet(t, 1)
+	here := f.servers[0]
+	source := f.states(here)
+	copied := f.settled(f.copy(source, here, agent.CopyRequest{}).ID, store.StatusRunning)
+	f.write(copied, "data/state", []byte("mine"))
+	f.sync(copied, store.StatusRunning)
+	mine := f.undos(copied)[0]
+	f.restore(copied, mine.Name, store.StatusRunning)
+	// A clone keeps its origin from being destroyed. Promoted, it has the snapshot itself, and what was displaced is the clone.
+	f.must(here.pool.Promote(f.ctx, agent.InstanceDataset(agent.InstanceName(copied.ID))))
+	destroy := func() bool {
+		inventory, err := here.pool.Inventory(f.ctx)
+		f.must(err)
+		at := lineage.Locate(inventory)[mine.GUID]
+		for _, dataset := range inventory.Datasets {
+			if dataset.Origin == at {
+				f.must(here.pool.Destroy(f.ctx, dataset.Name))
+			}
+		}
+		f.must(here.pool.DestroySnapshot(f.ctx, at))
+		return f.holds(here, mine.GUID)
+	}
+	for destroy() {
+	}
+	watchful(here)
+	f.until("the list says so", func() bool { return f.undos(copied)[0].Missing })
+	f.sync(copied, store.StatusRunning)
+	f.holdsState(copied, "now")
+	undos := slices.DeleteFunc(f.undos(copied), func(s store.Snapshot) bool { return s.Missing || !strings.HasPrefix(s.Name, "before-sync") })
+	if len(undos) != 1 {
+		t.Fatalf("kept to undo: %+v, want the state that was nowhere else", undos)
+	}
+	f.must(second(here.agent.Collect(f.ctx, false)))
+	f.holdsState(f.restore(copied, undos[0].Name, store.StatusRunning), "mine")
+}
