@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -145,6 +146,57 @@ func TestOneOfSeveralEnds(t *testing.T) {
 	}
 	_, err = io.CopyN(io.Discard, f.open(t, t.Context(), true, StreamOptions{}), 8<<20)
 	must(t, err)
+}
+
+// When one connection of a session freezes, what the others bring meanwhile is bounded, and the transfer ends on both sides.
+func TestOneOfSeveralFreezes(t *testing.T) {
+	var dialled atomic.Int32
+	freezing := faultyDial(t, 2<<20, true)
+	sent := make(chan result, 1)
+	f := newFleet(t, sends(func() io.Reader { return &repeat{data: noise(1 << 20), left: 1 << 30} }, StreamOptions{StallTimeout: time.Second}, sent),
+		connections(3), dialThrough(func(ctx context.Context, network, address string) (net.Conn, error) {
+			if dialled.Add(1) == 2 {
+				return freezing(ctx, network, address)
+			}
+			return new(net.Dialer).DialContext(ctx, network, address)
+		}), func(_ *ListenerConfig, dc *DialerConfig) { dc.frameTimeout = time.Second })
+	stream := f.open(t, t.Context(), false, StreamOptions{StallTimeout: time.Second})
+	if _, err := io.Copy(io.Discard, stream); !errors.Is(err, errdefs.ErrAborted) {
+		t.Errorf("receiver got %v, want ErrAborted", err)
+	}
+	if err := await(t, "the sender", sent).err; !errors.Is(err, errdefs.ErrAborted) {
+		t.Errorf("sender got %v, want ErrAborted", err)
+	}
+}
+
+// What arrives before its turn waits in its connection once there is much of it; what the turn is at never does.
+func TestWhatIsAheadIsBounded(t *testing.T) {
+	_, far := bundlePair(t, 2)
+	const much = 4 * bundleAhead / bundleChunk
+	refused := make(chan struct{})
+	go func() {
+		defer close(refused)
+		for number := range uint64(much) {
+			if far.arrive(number+1, make([]byte, bundleChunk)) != nil {
+				return
+			}
+		}
+	}()
+	full := func() bool {
+		far.mu.Lock()
+		defer far.mu.Unlock()
+		return far.ahead == bundleAhead
+	}
+	for !full() {
+		runtime.Gosched()
+	}
+	must(t, far.arrive(0, make([]byte, bundleChunk)))
+	_, err := io.ReadFull(far, make([]byte, (much+1)*bundleChunk))
+	must(t, err)
+	await(t, "all of it", refused)
+	if far.ahead != 0 {
+		t.Errorf("%d bytes are left", far.ahead)
+	}
 }
 
 // Whatever order chunks arrive in, they are read in theirs, and what comes too early waits for room.
