@@ -74,8 +74,10 @@ func readmeSection(t *testing.T, section string) string {
 func commands(t *testing.T, section string) string {
 	t.Helper()
 	var typed strings.Builder
-	for _, block := range regexp.MustCompile("(?ms)^```\n(.*?)^```$").FindAllStringSubmatch(readmeSection(t, section), -1) {
-		typed.WriteString(block[1])
+	for _, block := range regexp.MustCompile("(?ms)^```(\\w*)\n(.*?)^```$").FindAllStringSubmatch(readmeSection(t, section), -1) {
+		if language := block[1]; language == "" {
+			typed.WriteString(block[2])
+		}
 	}
 	// The host reaches no image server.
 	offline := regexp.MustCompile(`(?m)^incus image copy .*# or, from a file: (.*)$`).ReplaceAllString(typed.String(), "$1")
