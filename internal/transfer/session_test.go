@@ -293,7 +293,7 @@ func TestShutdownCutsOffWhatTakesTooLong(t *testing.T) {
 func TestIdleSessionsAreClosed(t *testing.T) {
 	for name, option := range map[string]fleetOption{
 		"by the dialler":  func(_ *ListenerConfig, dc *DialerConfig) { dc.IdleTimeout = time.Millisecond },
-		"by the listener": func(lc *ListenerConfig, _ *DialerConfig) { lc.SessionIdleTimeout = time.Millisecond },
+		"by the listener": func(lc *ListenerConfig, _ *DialerConfig) { lc.SessionIdleTimeout = 500 * time.Millisecond },
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFleet(t, whoami(), option)
