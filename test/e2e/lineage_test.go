@@ -19,10 +19,10 @@ func (s *story) lineageAtSize() {
 	if !full() {
 		s.t.Skip("only in full: it takes its time")
 	}
-	s.bigHistory()
-	s.manySyncs()
-	s.manyCopies()
 	s.sizeLimit()
+	s.bigHistory()
+	s.manyCopies()
+	s.manySyncs()
 }
 
 // bigHistory: 20 snapshots of 1 GiB on a same-server copy cost nothing, and each can be restored, the source gone or not.
