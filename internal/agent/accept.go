@@ -66,11 +66,11 @@ func (a *Agent) written(revision int64, err error) error {
 		a.log.Warn("the mirror is behind what was written", zap.Int64("revision", revision), zap.Error(err))
 		return nil
 	}
-	if errors.Is(err, store.ErrFull) { // nobody's quota but the operator's, and it passes
-		return errdefs.New(errdefs.ErrUnavailable, "", "Nothing can be changed at the moment").WithCause(err)
-	}
 	if errors.Is(err, store.ErrOutcomeUnknown) {
 		return errdefs.New(errdefs.ErrUnavailable, "", "The records did not answer: whether the request was taken on is not known").WithCause(err)
+	}
+	if errors.Is(err, store.ErrFull) { // nobody's quota but the operator's, and it passes
+		return errdefs.New(errdefs.ErrUnavailable, "", "Nothing can be changed at the moment").WithCause(err)
 	}
 	return err
 }

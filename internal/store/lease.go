@@ -96,11 +96,12 @@ func (l *Lease) Close() error {
 
 // grant takes out a lease and puts the alive key under it, with more in the same transaction.
 func (l *Lease) grant(ctx context.Context, more func(tx *Tx) error) error {
-	ctx, cancel := context.WithTimeout(ctx, l.store.opts.UpdateTimeout)
-	defer cancel()
-	granted, err := l.store.client.Grant(ctx, int64(max(l.store.opts.LeaseTTL, time.Second)/time.Second))
-	if err != nil {
+	var granted *clientv3.LeaseGrantResponse
+	if err := l.store.bounded(ctx, func(ctx context.Context) (err error) {
+		granted, err = l.store.client.Grant(ctx, int64(max(l.store.opts.LeaseTTL, time.Second)/time.Second))
 		return etcdError("grant lease", err)
+	}); err != nil {
+		return err
 	}
 	value, err := encode("presence", presence{Instance: l.store.opts.Instance, Since: time.Now().UTC()})
 	if err != nil {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,7 +25,7 @@ const settlePause = 100 * time.Millisecond
 // settle finds out what came of the transaction whose answer got lost, and runs the function again if it was not written.
 // A request is answered either way then: that of a user who is told to try again would meet what it had made itself.
 func (a *attempt) settle(ctx context.Context) (revision int64, err error) {
-	for a.lost != nil {
+	for {
 		revision, err = a.store.outcome(ctx, a.lost)
 		switch {
 		case err == nil && revision > 0:
@@ -34,23 +35,34 @@ func (a *attempt) settle(ctx context.Context) (revision int64, err error) {
 			if revision, err = a.commit(ctx); a.lost == nil {
 				return revision, err
 			}
-		case !errors.Is(err, errdefs.ErrUnavailable) || ctx.Err() != nil:
-			return 0, fmt.Errorf("update: %w: %w", ErrOutcomeUnknown, err)
+		case errors.Is(err, errReplaced):
+			return 0, fmt.Errorf("update: %w", err) // what it was sent to is gone
+		case !errors.Is(err, errdefs.ErrUnavailable):
+			return 0, fmt.Errorf("update: %w: %v", ErrOutcomeUnknown, err) // of one class only
 		}
 		select {
 		case <-ctx.Done():
-			return 0, fmt.Errorf("update: %w: %w", ErrOutcomeUnknown, err)
+			return 0, fmt.Errorf("update: %w: %v", ErrOutcomeUnknown, err)
 		case <-time.After(settlePause):
 		}
 	}
-	return revision, err
 }
 
-// outcome returns the revision that a transaction was written at, or 0 once it is certain that it neither is nor will be.
+// outcome returns the revision that a transaction was written at, or 0 once it is certain that it neither is nor will be. One that
+// only removes counts as not written, and as one that may run again.
 func (s *Store) outcome(ctx context.Context, tx *Tx) (revision int64, err error) {
-	if err := s.fence(ctx, tx); err != nil {
-		return 0, err
+	fenced := s.fence(ctx, tx)
+	if fenced != nil && !errors.Is(fenced, ErrFull) {
+		return 0, fenced
 	}
+	if revision, err = s.writtenSince(ctx, tx); err != nil || revision > 0 {
+		return revision, err
+	}
+	return 0, fenced
+}
+
+// writtenSince returns the revision that a transaction was written at, or 0 if it is not written now.
+func (s *Store) writtenSince(ctx context.Context, tx *Tx) (revision int64, err error) {
 	for _, key := range slices.Sorted(maps.Keys(tx.writes)) {
 		if tx.writes[key] == "" {
 			continue // what is removed leaves nothing to recognize
@@ -72,20 +84,28 @@ func (s *Store) outcome(ctx context.Context, tx *Tx) (revision int64, err error)
 }
 
 // fence makes sure that a transaction which is still under way somewhere cannot be written any more: it touches a key that
-// the transaction read, and compares, without changing it.
+// the transaction read, and compares, without changing it. That the store is still the one it was sent to is looked at, too.
 func (s *Store) fence(ctx context.Context, tx *Tx) error {
-	for _, key := range slices.Sorted(maps.Keys(tx.reads)) {
-		read := tx.reads[key]
-		if read == 0 {
-			continue
-		}
-		_, err := s.client.Txn(ctx).
-			If(clientv3.Compare(clientv3.ModRevision(key), "=", read)).
-			Then(clientv3.OpPut(key, "", clientv3.WithIgnoreValue(), clientv3.WithIgnoreLease())).
-			Commit()
-		return etcdError("fence", err) // a key that is another by now is as good
+	key := slices.MinFunc(slices.Collect(maps.Keys(tx.reads)), func(a, b string) int {
+		return cmp.Or(cmp.Compare(tx.reads[b], tx.reads[a]), cmp.Compare(a, b)) // the newest: one that exists
+	})
+	if tx.reads[key] == 0 {
+		return fmt.Errorf("a transaction that read nothing that exists cannot be fenced: %w", errdefs.ErrStale)
 	}
-	return fmt.Errorf("a transaction that read nothing that exists cannot be fenced: %w", errdefs.ErrStale)
+	whose := clientv3.OpGet(s.keys.storeID())
+	response, err := s.client.Txn(ctx).
+		If(clientv3.Compare(clientv3.ModRevision(key), "=", tx.reads[key])).
+		Then(whose, clientv3.OpPut(key, "", clientv3.WithIgnoreValue(), clientv3.WithIgnoreLease())).
+		Else(whose). // it is another one by now, which is as good
+		Commit()
+	if err != nil {
+		return etcdError("fence", err)
+	}
+	id := response.Responses[0].GetResponseRange().Kvs
+	if len(id) == 0 || string(id[0].Value) != s.id || response.Header.Revision < tx.newestRead() {
+		return fmt.Errorf("fence: %w: %w", errdefs.ErrCorrupt, errReplaced)
+	}
+	return nil
 }
 
 // writtenAt tells whether all that a transaction writes was written at one revision.

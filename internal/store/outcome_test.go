@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -24,7 +25,7 @@ func interfered(t *testing.T, s *Store, timeout time.Duration) (opened *Store, a
 	intercept := func(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 		forward := func() error { return invoke(context.WithoutCancel(ctx), method, request, reply, conn, opts...) }
 		txn, ok := request.(*etcdserverpb.TxnRequest)
-		if !ok || len(txn.Success) == 0 || txn.Success[0].GetRequestPut() == nil {
+		if !ok || !slices.ContainsFunc(txn.Success, func(op *etcdserverpb.RequestOp) bool { return op.GetRequestPut() != nil }) {
 			return forward()
 		}
 		mu.Lock()
@@ -117,6 +118,52 @@ func TestLostAnswers(t *testing.T) {
 		if kv, err := s.version(testContext(t), s.keys.record(KindContainer, "c1"), 0); err != nil || kv == nil || kv.ModRevision != revision {
 			t.Errorf("%s: revision %d, and the container's is %+v, %v", name, revision, kv, err)
 		}
+	}
+}
+
+// What reads nothing that exists is found out about, too: the first project of a user that nobody knows.
+func TestLostAnswerOfTheFirst(t *testing.T) {
+	t.Parallel()
+	s := openEmbedded(t)
+	for name, test := range map[string]struct {
+		interference interference
+		runs         int
+	}{
+		"it was written":   {func(forward func() error) error { return errors.Join(forward(), rpctypes.ErrGRPCTimeout) }, 1},
+		"it never arrived": {func(func() error) error { return rpctypes.ErrGRPCTimeout }, 2},
+	} {
+		lossy, arm := interfered(t, s, bound)
+		arm(test.interference)
+		runs := 0
+		_, err := lossy.Update(testContext(t), func(tx *Tx) error {
+			runs++
+			return errors.Join(tx.ClaimUnique(UniqueProjectAlias, "u1", name, name), tx.PutUser(User{ID: name}))
+		})
+		if err != nil || runs != test.runs {
+			t.Errorf("%s: %v after %d runs, want none after %d", name, err, runs, test.runs)
+		}
+	}
+}
+
+// A store that was exchanged while the answer got lost is not written to.
+func TestLostAnswerOfAStoreThatIsGone(t *testing.T) {
+	t.Parallel()
+	s := openEmbedded(t)
+	update(t, s, func(tx *Tx) error { return tx.PutProject(Project{ID: "p1"}) })
+	lossy, arm := interfered(t, s, bound)
+	arm(func(func() error) error {
+		_, err := s.client.Put(testContext(t), string(s.keys.storeID()), "another")
+		return errors.Join(err, rpctypes.ErrGRPCTimeout)
+	})
+	runs := 0
+	_, err := lossy.Update(testContext(t), func(tx *Tx) error {
+		runs++
+		project, err := tx.Project("p1")
+		project.Alias = "new"
+		return errors.Join(err, tx.PutProject(project))
+	})
+	if !errors.Is(err, errdefs.ErrCorrupt) || errors.Is(err, ErrOutcomeUnknown) || runs != 1 {
+		t.Errorf("%v after %d runs, want the store to be found out", err, runs)
 	}
 }
 

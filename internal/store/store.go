@@ -65,7 +65,7 @@ type Options struct {
 
 	LeaseTTL      time.Duration // how long a server counts as alive after its last sign, whole seconds; 0 = DefaultLeaseTTL
 	Heartbeat     time.Duration // how often the mirror asks etcd for a sign of life; 0 = DefaultHeartbeat
-	UpdateTimeout time.Duration // bound of one Update or linearizable read; 0 = DefaultUpdateTimeout
+	UpdateTimeout time.Duration // bound of a linearizable read and of each part of an Update: writing, finding out about a lost answer, the mirror; 0 = DefaultUpdateTimeout
 	JobRetention  time.Duration // how long finished jobs stay; 0 = DefaultJobRetention
 	Housekeeping  time.Duration // pause between two rounds of removing them; 0 = DefaultHousekeeping
 

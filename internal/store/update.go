@@ -9,6 +9,8 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"go.etcd.io/etcd/client/v3/concurrency"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
 )
@@ -48,7 +50,6 @@ func (s *Store) Update(ctx context.Context, fn func(tx *Tx) error) (revision int
 		return 0, fmt.Errorf("update: %w", err)
 	}
 	a := &attempt{store: s, fn: fn}
-	defer a.leaveQueue()
 	err = s.bounded(ctx, func(ctx context.Context) error {
 		revision, err = a.commit(ctx)
 		return err
@@ -59,6 +60,7 @@ func (s *Store) Update(ctx context.Context, fn func(tx *Tx) error) (revision int
 			return err
 		})
 	}
+	a.leaveQueue()
 	if err != nil {
 		return 0, err
 	}
@@ -102,7 +104,7 @@ func (a *attempt) commit(ctx context.Context) (revision int64, err error) {
 			continue
 		case err != nil:
 			err = etcdError("update", err)
-			if sent && len(a.tx.writes) > 0 && errors.Is(err, errdefs.ErrUnavailable) {
+			if sent && len(a.tx.writes) > 0 && mayBeWritten(err) {
 				a.lost = a.tx
 			}
 			return 0, err
@@ -111,6 +113,20 @@ func (a *attempt) commit(ctx context.Context) (revision int64, err error) {
 		}
 		return a.tx.newestRead(), nil
 	}
+}
+
+// mayBeWritten tells whether an error of sending a transaction leaves it open whether it is written. One that etcd refused,
+// for want of space or permission, is not.
+func mayBeWritten(err error) bool {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return true
+	}
+	var withCode rpctypes.EtcdError
+	code := status.Code(err)
+	if errors.As(err, &withCode) {
+		code = withCode.Code()
+	}
+	return code == codes.Unavailable || code == codes.DeadlineExceeded || code == codes.Canceled
 }
 
 // outOfStep tells that a read failed for where it landed, before anything was sent to commit: the second read of a
@@ -130,7 +146,13 @@ func (a *attempt) run(ctx context.Context, stm concurrency.STM) error {
 	if err := a.fn(a.tx); err != nil {
 		return err
 	}
-	return a.tx.checkLimits()
+	if err := a.tx.checkLimits(); err != nil {
+		return err
+	}
+	if len(a.tx.writes) > 0 && a.tx.newestRead() == 0 && len(a.tx.reads)+len(a.tx.writes) < maxOperations {
+		a.tx.get(a.tx.keys.storeID()) // it exists, and what reads nothing that does could not be fenced
+	}
+	return nil
 }
 
 // backOff makes writers of this process that lost twice take turns, so that a crowd on one record costs one attempt each
@@ -161,6 +183,7 @@ func (a *attempt) backOff(ctx context.Context) error {
 func (a *attempt) leaveQueue() {
 	if a.queued {
 		<-a.store.turn
+		a.queued = false
 	}
 }
 
