@@ -172,6 +172,9 @@ func (r *run) swap(ctx context.Context) error {
 	if err := r.runtime.Configure(ctx, instance, map[string]string{configAutostart: "false", configIDMap: r.job.IDMap}); err != nil {
 		return err
 	}
+	if err := r.noticeStart(ctx, instance); err != nil {
+		return err
+	}
 	if err := r.halt(ctx, instance); err != nil {
 		return err
 	}
@@ -199,6 +202,19 @@ func (r *run) displacedStatus(instance Instance) (store.Status, error) {
 	default:
 		return status, nil
 	}
+}
+
+// noticeStart looks once more before the instance is halted: one that seemed to be stopped may have been on its way through a
+// restart, or was started since by somebody else. It is to run again.
+func (r *run) noticeStart(ctx context.Context, name string) error {
+	if r.job.Kind == store.JobCopy || r.job.PriorStatus != store.StatusStopped {
+		return nil
+	}
+	instance, err := r.runtime.Instance(ctx, name)
+	if err != nil || statusOf(instance) != store.StatusRunning {
+		return err
+	}
+	return r.journal(ctx, func(job *store.Job) { job.PriorStatus = store.StatusRunning })
 }
 
 // adopt makes the runtime's own snapshots of the displaced generation the container's. Left with the runtime, they would
@@ -298,7 +314,7 @@ func (r *run) displace(ctx context.Context, current, aside string) error {
 	return err
 }
 
-// swapBack undoes swap: the displaced generation is current again, the new one gone.
+// swapBack undoes swap: the displaced generation is current again, the new one where it was before.
 func (r *run) swapBack(ctx context.Context) error {
 	current := InstanceDataset(InstanceName(r.job.ContainerID))
 	swapped, err := r.swapped(ctx)
@@ -321,7 +337,7 @@ func (r *run) swapBack(ctx context.Context) error {
 	if err := r.pool.Rename(ctx, aside, current); err != nil && !errors.Is(err, errdefs.ErrNotFound) && !errors.Is(err, errdefs.ErrAlreadyExists) {
 		return err
 	}
-	return r.dropIncoming(ctx)
+	return nil
 }
 
 // dropIncoming destroys the generation that the job made and nobody will use.

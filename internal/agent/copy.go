@@ -151,7 +151,7 @@ var copyOperation = operation{
 		{name: "prepare", do: (*run).prepare},
 		{name: "instance", do: (*run).createCopyInstance},
 		{name: "swap", do: (*run).swap, binding: true},
-		{name: "start", do: (*run).startCopy, binding: true},
+		{name: "start", do: (*run).startCopy, outlastsRuntime: true, binding: true},
 		{name: "finish", do: (*run).finishCopy, concluding: true, binding: true},
 	},
 	undo: (*run).undoCopy,
@@ -266,6 +266,9 @@ func (r *run) restoreAutostart(ctx context.Context) error {
 // undoCopy removes what the job made and leaves the container failed, with the reason, for its owner to delete.
 func (r *run) undoCopy(ctx context.Context) error {
 	if err := r.swapBack(ctx); err != nil {
+		return err
+	}
+	if err := r.dropIncoming(ctx); err != nil {
 		return err
 	}
 	if err := r.removeInstance(ctx); err != nil {

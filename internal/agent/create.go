@@ -100,7 +100,7 @@ var createOperation = operation{
 	phases: []phase{
 		{name: "instance", do: (*run).createInstance},
 		{name: "prepare", do: (*run).prepareCreated},
-		{name: "start", do: (*run).startCreated},
+		{name: "start", do: (*run).startCreated, outlastsRuntime: true},
 		{name: "finish", do: (*run).finishCreate, concluding: true},
 	},
 	undo: (*run).undoCreate,

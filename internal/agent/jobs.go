@@ -20,11 +20,23 @@ type phase struct {
 	do   func(*run, context.Context) error
 	// patient phases are tried for as long as it takes while their errors are retryable; the others give up after impatience attempts.
 	patient bool
+	// An outage of the runtime is no reason to give up a phase that outlasts it: undoing needs the runtime just as well, and the
+	// container may run on what was done already, and write.
+	outlastsRuntime bool
 	// concluding phases come when the work is done and the container runs on it: they are repeated whatever the error, since undoing
 	// would throw away what the container has written since.
 	concluding bool
 	// binding phases are not ended by a cancellation: it comes too late.
 	binding bool
+}
+
+// givesUp tells whether an attempt, counted from one, was the last.
+func (p phase) givesUp(err error, attempt int) bool {
+	if p.concluding {
+		return false
+	}
+	patient := p.patient || p.outlastsRuntime && errors.Is(err, errdefs.ErrUnavailable)
+	return !errdefs.Retryable(err) || !patient && attempt >= impatience
 }
 
 // operation is what a kind of job does. The last phase finishes the job's record; undo, after a final failure, brings
@@ -247,7 +259,7 @@ func (r *run) attempt(ctx context.Context, p phase) error {
 			log.Info("phase interrupted", zap.NamedError("by", context.Cause(ctx)), zap.Error(err))
 			return err
 		}
-		if !p.concluding && (!errdefs.Retryable(err) || !p.patient && attempt >= impatience) {
+		if p.givesUp(err, attempt) {
 			log.Error("phase failed", zap.Error(err))
 			return err
 		}

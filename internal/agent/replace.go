@@ -39,7 +39,7 @@ func (r *run) finishReplace(ctx context.Context, change func(*store.Tx, *store.J
 		if err := listUndo(tx, *job, container); err != nil {
 			return err
 		}
-		return r.limitUndo(tx, container)
+		return r.limitUndo(tx, *job, container)
 	})
 }
 
@@ -65,6 +65,12 @@ func (r *run) undoReplace(ctx context.Context) error {
 		}
 	}
 	if err := r.restoreAutostart(ctx); err != nil && !errors.Is(err, errdefs.ErrNotFound) {
+		return err
+	}
+	// Only now that the container runs again: somebody may hold what is to go. Garbage collection comes back to it.
+	if err := r.dropIncoming(ctx); errors.Is(err, errdefs.ErrBusy) {
+		r.log.Warn("left to collection", zap.Error(err))
+	} else if err != nil {
 		return err
 	}
 	if err := r.dropReplicas(ctx); err != nil {

@@ -389,6 +389,66 @@ func TestAFailedRestorePutsTheOldGenerationBack(t *testing.T) {
 	f.holdsState(f.restore(source, "one", store.StatusRunning), "one")
 }
 
+// Somebody holds what a failed restore made: the container runs all the same, and collection comes back to it.
+func TestAFailedRestoreStartsBeforeItCleansUp(t *testing.T) {
+	f := newFleet(t, 1)
+	here := f.servers[0]
+	source := f.states(here)
+	starts := 0
+	here.setFault(func(op, object string) error {
+		switch {
+		case op == "start:before" && starts == 0:
+			starts++
+			return errdefs.New(errdefs.ErrInternal, "", "init dies")
+		case op == "destroy:before" && strings.HasPrefix(object, "hoody/incoming/"):
+			return errdefs.New(errdefs.ErrBusy, "", "%s is held", object)
+		}
+		return nil
+	})
+	_, err := here.agent.RestoreSnapshot(f.ctx, caller, source.ID, "one")
+	if code(err) != "CONTAINER_HOST_COMMAND_FAILED" {
+		t.Errorf("restore: %v, want the failed start", err)
+	}
+	f.holdsState(f.settled(source.ID, store.StatusRunning), "now")
+	here.setFault(nil)
+	f.must(second(here.agent.Collect(f.ctx, false)))
+	if left := f.leftovers(here); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+// A container that seemed to be stopped when a restore looked, and was started since, is to run again.
+func TestAStartBesideARestoreCounts(t *testing.T) {
+	f := newFleet(t, 1)
+	here := f.servers[0]
+	source := f.states(here)
+	f.must(second(here.agent.Operate(f.ctx, caller, source.ID, agent.OperationStop, 0)))
+	looked, started := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	here.setFault(func(op, _ string) error {
+		if op != "configure:before" {
+			return nil
+		}
+		once.Do(func() { close(looked) })
+		select {
+		case <-started:
+			return nil
+		default:
+			return errdefs.New(errdefs.ErrBusy, "", "it is being started")
+		}
+	})
+	restored := make(chan error, 1)
+	go func() {
+		_, err := here.agent.RestoreSnapshot(f.ctx, caller, source.ID, "one")
+		restored <- err
+	}()
+	<-looked
+	f.must(here.runtime.Start(f.ctx, agent.InstanceName(source.ID)))
+	close(started)
+	f.must(<-restored)
+	f.holdsState(f.settled(source.ID, store.StatusRunning), "one")
+}
+
 func TestASnapshotThatIsGoneFailsItsRestore(t *testing.T) {
 	f := newFleet(t, 1)
 	here := f.servers[0]
@@ -585,6 +645,26 @@ func TestUndoSnapshotsAreCollectedPastTheirLimit(t *testing.T) {
 		f.holdsState(f.restore(source, undo.Name, store.StatusRunning), fmt.Sprint("local ", i+2))
 		f.must(second(here.agent.Collect(f.ctx, false)))
 	}
+}
+
+// However the clock went, what an operation has just displaced is not what it pushes out.
+func TestWhatWasJustDisplacedIsKept(t *testing.T) {
+	f := newFleet(t, 1)
+	here := f.servers[0]
+	source := f.states(here)
+	displace := func(state string) {
+		f.write(source, "data/state", []byte(state))
+		f.restore(source, "one", store.StatusRunning)
+	}
+	f.clock.advance(24 * time.Hour)
+	for i := range 3 {
+		displace(fmt.Sprint("ahead ", i))
+	}
+	f.clock.advance(-24 * time.Hour)
+	displace("in time")
+	f.must(second(here.agent.Collect(f.ctx, false)))
+	undos := f.undos(source)
+	f.holdsState(f.restore(source, undos[len(undos)-1].Name, store.StatusRunning), "in time")
 }
 
 // An orphan that has not changed since its last sync: nothing but itself holds what it holds.

@@ -119,8 +119,9 @@ func listUndo(tx *store.Tx, job store.Job, container *store.Container) error {
 	return tx.PutHistory(history)
 }
 
-// limitUndo drops what is past the limit of a container's undo snapshots: those that were made or restored longest ago.
-func (a *Agent) limitUndo(tx *store.Tx, container *store.Container) error {
+// limitUndo drops what is past the limit of a container's undo snapshots: those that were made or restored longest ago, and never
+// before all others what the job has just displaced, whatever the clock says.
+func (a *Agent) limitUndo(tx *store.Tx, job store.Job, container *store.Container) error {
 	history, err := tx.History(container.ID)
 	if errors.Is(err, errdefs.ErrNotFound) {
 		return nil
@@ -134,8 +135,14 @@ func (a *Agent) limitUndo(tx *store.Tx, container *store.Container) error {
 			kept = append(kept, snapshot)
 		}
 	}
+	displaced := func(s store.Snapshot) int {
+		if job.Undo != nil && s.GUID == job.Undo.GUID {
+			return 1
+		}
+		return 0
+	}
 	slices.SortFunc(kept, func(x, y store.Snapshot) int {
-		return cmp.Or(lastWanted(x).Compare(lastWanted(y)), cmp.Compare(x.Name, y.Name))
+		return cmp.Or(cmp.Compare(displaced(x), displaced(y)), lastWanted(x).Compare(lastWanted(y)), cmp.Compare(x.Name, y.Name))
 	})
 	surplus := kept[:max(0, len(kept)-max(0, a.options.UndoSnapshots))]
 	_, err = a.dropSnapshots(tx, container, history, func(s store.Snapshot) bool {

@@ -56,7 +56,7 @@ func (r *Runtime) configure(ctx context.Context, instance string, change func(*a
 	for attempt := range configureAttempts {
 		err = r.whenIdle(ctx, instance, func(ctx context.Context) error { return r.configureOnce(ctx, instance, change) })
 		switch {
-		case withoutFiles(err):
+		case withoutBackupFile(err):
 			continue // stored, but not in the backup file, which Incus writes again at the next start: see that it is
 		case !is(err, errdefs.ErrStale):
 			return err

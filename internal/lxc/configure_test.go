@@ -75,16 +75,21 @@ func TestConfigureWithoutAChangeWritesNothing(t *testing.T) {
 	}
 }
 
-// TestConfigureWhileTheDatasetIsAway: Incus has stored the change and only misses the place for its backup file.
-func TestConfigureWhileTheDatasetIsAway(t *testing.T) {
-	fake, runtime := newFake(t)
-	fake.handle("GET /1.0/instances/c1", described("e1", "1GiB"), described("e2", "2GiB"))
-	fake.handle("PUT /1.0/instances/c1", fake.started("Failed to write backup file: "+datasetAway))
-	if err := runtime.Configure(t.Context(), "c1", map[string]string{"limits.memory": "2GiB"}); err != nil {
-		t.Fatal(err)
-	}
-	if n := fake.count("PUT /1.0/instances/c1"); n != 1 {
-		t.Errorf("wrote %d times", n)
+// TestConfigureWithoutABackupFile: Incus has stored the change and only misses the place for its backup file.
+func TestConfigureWithoutABackupFile(t *testing.T) {
+	for name, reason := range map[string]string{
+		"the dataset is away":  datasetAway,
+		"its quota is used up": "write /var/lib/incus/containers/c1/backup.yaml: disk quota exceeded",
+	} {
+		fake, runtime := newFake(t)
+		fake.handle("GET /1.0/instances/c1", described("e1", "1GiB"), described("e2", "2GiB"))
+		fake.handle("PUT /1.0/instances/c1", fake.started("Failed to write backup file: "+reason))
+		if err := runtime.Configure(t.Context(), "c1", map[string]string{"limits.memory": "2GiB"}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if n := fake.count("PUT /1.0/instances/c1"); n != 1 {
+			t.Errorf("%s: wrote %d times", name, n)
+		}
 	}
 }
 

@@ -128,6 +128,13 @@ func withoutFiles(err error) bool {
 	return errors.As(err, &operation) && strings.Contains(operation.text, "dataset does not exist")
 }
 
+// withoutBackupFile tells whether an operation failed only at its end, at writing the backup file into the instance's dataset: that
+// is not there, or full. The change itself has been made (Incus 6.23, internal/server/instance/drivers, Update).
+func withoutBackupFile(err error) bool {
+	var operation *operationError
+	return withoutFiles(err) || errors.As(err, &operation) && strings.Contains(operation.text, "Failed to write backup file")
+}
+
 // is tells whether err, as it came from the Incus client, belongs to the class.
 func is(err, class error) bool {
 	return err != nil && (errors.Is(err, class) || classify(err) == class)

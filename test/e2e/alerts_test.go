@@ -8,8 +8,10 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/hoodynetwork/hoody-agent/internal/client"
+	"github.com/hoodynetwork/hoody-agent/internal/pki"
 )
 
 // alarm is what an alert is for: something that happens, and how it ends.
@@ -18,8 +20,8 @@ type alarm struct {
 	cause, remedy func()
 }
 
-// alerts makes alerts fire and clear, by what they are meant for, on the real hosts: all but those of an authority's last
-// days and of a quota, which Debian's etcd does not tell. The rules are those of configs/, without their patience: nobody
+// alerts makes alerts fire and clear, by what they are meant for, on the real hosts: all but that of a quota, which Debian's
+// etcd does not tell. The rules are those of configs/, without their patience: nobody
 // waits a day for a lag of a day.
 func (s *story) alerts() {
 	if !full() {
@@ -35,8 +37,11 @@ func (s *story) alerts() {
 	credentials := filepath.Join(s.pki, s.b.Name())
 	for _, alarm := range []alarm{
 		{"HoodyAgentCopyLag", nothing, func() {
-			s.sync0Bytes("to catch up", s.local, false)
-			s.sync0Bytes("to catch up", s.remote, false)
+			for _, behind := range []box{s.local, s.remote} { // at once: the first is behind again before long
+				s.must(behind.api.Sync(s.ctx, behind.id))
+			}
+			s.local.settled(s.ctx, s.local.id, "running")
+			s.remote.settled(s.ctx, s.remote.id, "running")
 		}},
 		{"HoodyAgentServerGone", onB("systemctl stop hoody-agent"), onB("systemctl start hoody-agent")},
 		{"HoodyAgentDown", onB("systemctl stop hoody-agent"), onB("systemctl start hoody-agent")},
@@ -56,6 +61,9 @@ func (s *story) alerts() {
 			func() {
 				s.b.push(s.ctx, filepath.Join(credentials, "agent.pem"), "/etc/hoody-agent/pki/agent.pem", 0o600)
 			}},
+		{"HoodyAgentAuthorityExpiring", s.underAShortAuthority, func() {
+			s.b.push(s.ctx, filepath.Join(credentials, "agent.pem"), "/etc/hoody-agent/pki/agent.pem", 0o600)
+		}},
 		{"HoodyAgentGCFailing",
 			func() { etcd("stop")(); _, _ = s.b.Run(s.ctx, "for i in 1 2 3 4 5; do hoody-agent gc --apply; done") },
 			func() { etcd("start")(); s.waitAlive(); s.collect(s.b) }},
@@ -99,10 +107,24 @@ func (s *story) impatientRules() string {
 	rules, err := os.ReadFile(repository("configs/prometheus/alerts.yml"))
 	s.must(err)
 	text := regexp.MustCompile(`(?m)^ +for: .*\n`).ReplaceAllString(string(rules), "")
-	text = strings.NewReplacer("> 86400", "> 60", "[1h]", "[40s]", "[30m]", "[40s]", "[10m]", "[20s]", "> 20\n", "> 2\n").Replace(text)
+	text = strings.NewReplacer("> 86400", "> 180", "[1h]", "[40s]", "[30m]", "[40s]", "[10m]", "[20s]", "> 20\n", "> 2\n").Replace(text)
 	path := filepath.Join(s.t.TempDir(), "alerts.yml")
 	s.must(os.WriteFile(path, []byte(text), 0o600))
 	return path
+}
+
+// underAShortAuthority gives the second host a certificate of another authority, which ends soon and which all trust.
+func (s *story) underAShortAuthority() {
+	authority, err := pki.NewCA("for a month", 30*24*time.Hour)
+	s.must(err)
+	agent, err := authority.Issue(pki.Request{ServerID: serverB, Names: []string{s.b.Addr(), s.b.Name()}})
+	s.must(err)
+	for _, n := range s.nodes() {
+		n.write(s.ctx, "/root/short.crt", string(authority.CertificatePEM()))
+		n.run(s.ctx, "cat /root/short.crt >>/etc/hoody-agent/pki/ca.crt")
+	}
+	s.a.run(s.ctx, "cat /root/short.crt >>/etc/etcd-pki/ca.crt && systemctl restart etcd")
+	s.b.write(s.ctx, "/etc/hoody-agent/pki/agent.pem", string(agent))
 }
 
 // failingCopies: what has a dataset inside cannot be copied, however often it is tried.

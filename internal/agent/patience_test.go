@@ -1,0 +1,39 @@
+package agent
+
+import (
+	"testing"
+
+	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
+)
+
+func TestWhenAPhaseIsGivenUp(t *testing.T) {
+	refused := errdefs.New(errdefs.ErrInvalid, "", "never")
+	busy := errdefs.New(errdefs.ErrBusy, "", "mounted")
+	away := errdefs.New(errdefs.ErrUnavailable, "", "the runtime does not answer")
+	for name, test := range map[string]struct {
+		phase   phase
+		err     error
+		attempt int
+		want    bool
+	}{
+		"an error that stays":                       {phase{}, refused, 1, true},
+		"a busy mount":                              {phase{}, busy, impatience - 1, false},
+		"a mount that stays busy":                   {phase{}, busy, impatience, true},
+		"a mount that stays busy, patiently":        {phase{patient: true}, busy, 10 * impatience, false},
+		"no runtime":                                {phase{}, away, impatience, true},
+		"no runtime, outlasted":                     {phase{outlastsRuntime: true}, away, 10 * impatience, false},
+		"a busy mount, the runtime being outlasted": {phase{outlastsRuntime: true}, busy, impatience, true},
+		"an error that stays, concluding":           {phase{concluding: true}, refused, 10 * impatience, false},
+	} {
+		if got := test.phase.givesUp(test.err, test.attempt); got != test.want {
+			t.Errorf("%s: given up: %t", name, got)
+		}
+	}
+	for _, operation := range []operation{createOperation, copyOperation, syncOperation, restoreOperation} {
+		for _, p := range operation.phases {
+			if p.name == "start" && !p.outlastsRuntime {
+				t.Errorf("a start is given up while the runtime is away: %+v", p)
+			}
+		}
+	}
+}
