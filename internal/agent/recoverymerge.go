@@ -123,6 +123,9 @@ func (p *recoveryPlanner) settle(result *RecoveredContainer) {
 		if instance.IDMap != "" {
 			container.IDMap = instance.IDMap
 		}
+		if instance.Autostart != container.Autostart {
+			container.Settings.Revision++ // a swap that was cut off has turned it off: the instance gets its settings again
+		}
 	}
 }
 

@@ -119,6 +119,22 @@ func TestPlanRecovery(t *testing.T) {
 	}
 }
 
+// A swap turns autostart off until its end. Cut off, it must not stay off.
+func TestRecoveryTurnsAutostartOnAgain(t *testing.T) {
+	for _, instance := range []bool{false, true} {
+		facts := lostContainer()
+		file := facts.files[recoveredID]
+		file.Container.Autostart = true
+		facts.files[recoveredID] = file
+		found := facts.instances[recoveredID]
+		found.Autostart = instance
+		facts.instances[recoveredID] = found
+		if pending := planRecovery(facts).Containers[0].container.Settings.Pending(); pending == instance {
+			t.Errorf("the instance's autostart is %t, and settings are to be applied: %t", instance, pending)
+		}
+	}
+}
+
 // No snapshot that either side lists is dropped, apart from those that were deleted on purpose.
 func TestRecoveryMergesSnapshots(t *testing.T) {
 	facts := lostContainer()
