@@ -66,7 +66,7 @@ func (s *story) alerts() {
 		}},
 		{"HoodyAgentGCFailing",
 			func() { etcd("stop")(); _, _ = s.b.Run(s.ctx, "for i in 1 2 3 4 5; do hoody-agent gc --apply; done") },
-			func() { etcd("start")(); s.waitAlive(); s.collect(s.b) }},
+			func() { etcd("start")(); s.waitAlive(); s.settleGarbage() }},
 		{"HoodyAgentAPIErrors", func() {
 			etcd("stop")()
 			for range 20 {
