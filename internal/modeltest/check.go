@@ -204,9 +204,24 @@ func (d *driver) checkSnapshots(wrong *findings, name string, c *container, reco
 		_, there := held[found.GUID]
 		d.checkMissing(wrong, name, c, s, found, there)
 	}
-	for other := range listed {
+	for other, found := range listed {
+		// That a snapshot was deleted went with the store; what was kept of it for others is listed again.
+		if at := d.commitOf(found.GUID); d.model.recovered && at != nil && strings.HasPrefix(other, "recovered-") {
+			c.list(snapshot{name: other, at: at})
+			continue
+		}
 		wrong.add("%s lists %s and should not", name, other)
 	}
+}
+
+// commitOf is the commit that a snapshot is of, nil for one that was never listed.
+func (d *driver) commitOf(guid lineage.GUID) *commit {
+	for at, known := range d.guids {
+		if known == guid {
+			return at
+		}
+	}
+	return nil
 }
 
 func aliasOf(s store.Snapshot) string {
