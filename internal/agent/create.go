@@ -113,7 +113,10 @@ func (r *run) createInstance(ctx context.Context) error {
 	}
 	err = r.runtime.CreateFromImage(ctx, r.instanceSpec(container, container.Config), container.Image)
 	if errors.Is(err, errdefs.ErrAlreadyExists) {
-		err = r.ownInstance(ctx)
+		if err := r.ownInstance(ctx); err != nil {
+			return err
+		}
+		return r.takeOverInstance(ctx, container)
 	}
 	if errors.Is(err, errdefs.ErrNotFound) {
 		return errdefs.New(errdefs.ErrNotFound, "", "Image %s is not on this server", container.Image).WithCause(err)
@@ -121,8 +124,20 @@ func (r *run) createInstance(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("create from image %s: %w", container.Image, err)
 	}
-	dataset := InstanceDataset(InstanceName(container.ID))
-	return r.pool.SetProperties(ctx, dataset, generationProperties(container, r.job.ID))
+	return r.pool.SetProperties(ctx, InstanceDataset(InstanceName(container.ID)), generationProperties(container, r.job.ID))
+}
+
+// takeOverInstance goes on with the instance that an earlier attempt made. One without files, whose making was cut off, goes, and
+// is made again.
+func (r *run) takeOverInstance(ctx context.Context, container store.Container) error {
+	err := r.pool.SetProperties(ctx, InstanceDataset(InstanceName(container.ID)), generationProperties(container, r.job.ID))
+	if !errors.Is(err, errdefs.ErrNotFound) {
+		return err
+	}
+	if err := r.removeInstance(ctx); err != nil {
+		return err
+	}
+	return errdefs.New(errdefs.ErrAborted, "", "the making of instance %s was cut off", InstanceName(container.ID))
 }
 
 func (r *run) prepareCreated(ctx context.Context) error {
