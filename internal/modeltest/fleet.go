@@ -404,6 +404,9 @@ func code(err error) string {
 	if class := errdefs.ClassOf(err); class == errdefs.ErrUnavailable {
 		return class.Error() // whatever the contract calls it on the route
 	}
+	if errors.Is(err, errDead) {
+		return unavailable // nobody hears what a dying process says
+	}
 	var told *errdefs.Error
 	if errors.As(err, &told) && told.Code != "" {
 		return told.Code
