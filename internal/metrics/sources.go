@@ -92,7 +92,7 @@ func newGauges() gauges {
 		stale:         describe("store_mirror_stale", "1 while the store does not answer and reads come from an old mirror."),
 		databaseSize:  describe("store_database_size_bytes", "Size of etcd's database file, of the member with the largest."),
 		databaseUsed:  describe("store_database_used_bytes", "What is in etcd's database file; compaction and defragmentation return the rest."),
-		databaseQuota: describe("store_database_quota_bytes", "Size of the database file at which etcd stops taking writes, where etcd tells (3.6 and later)."),
+		databaseQuota: describe("store_database_quota_bytes", "Size of the database file at which etcd stops taking writes, where etcd tells."),
 		alarm:         describe("store_alarm", "1 while etcd has raised the alarm: of no space it takes no writes, of corruption it needs its admin.", "alarm"),
 		poolSize:      describe("pool_size_bytes", "Size of the storage pool, as far as it is the agent's."),
 		poolFree:      describe("pool_free_bytes", "Free space of the storage pool, as far as it is the agent's."),

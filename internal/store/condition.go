@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 )
 
 // Condition is what etcd says of its own space.
 type Condition struct {
 	Size, InUse int64    // of the database file of the member that has the largest, and of what is in it, in bytes
-	Quota       int64    // the size at which etcd stops taking writes; 0 for one that does not tell (before 3.6)
+	Quota       int64    // the size at which etcd stops taking writes; 0 for one that does not tell, or has none
 	Alarms      []string // that are raised
 }
 
@@ -35,12 +38,10 @@ func (s *Store) Condition(ctx context.Context) (Condition, error) {
 	var failures []error
 	endpoints := s.client.Endpoints()
 	for _, endpoint := range endpoints {
-		bounded, cancel := context.WithTimeout(ctx, memberTimeout)
-		member, err := s.client.Status(bounded, endpoint)
-		cancel()
+		member, err := s.member(ctx, endpoint)
 		switch {
 		case err != nil:
-			failures = append(failures, etcdError("status of "+endpoint, err))
+			failures = append(failures, err)
 		case member.DbSize > condition.Size:
 			condition.Size, condition.InUse, condition.Quota = member.DbSize, member.DbSizeInUse, member.DbSizeQuota
 		}
@@ -49,4 +50,20 @@ func (s *Store) Condition(ctx context.Context) (Condition, error) {
 		return Condition{}, errors.Join(failures...)
 	}
 	return condition, nil
+}
+
+// member asks one member of etcd how it is.
+func (s *Store) member(ctx context.Context, endpoint string) (*clientv3.StatusResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, memberTimeout)
+	defer cancel()
+	status, err := s.client.Status(ctx, endpoint)
+	if err != nil {
+		return nil, etcdError("status of "+endpoint, err)
+	}
+	if status.DbSizeQuota == 0 {
+		if status.DbSizeQuota, err = s.quotaByMetrics(ctx, endpoint); err != nil {
+			s.logger.Debug("etcd does not tell its quota", zap.String("member", endpoint), zap.Error(err))
+		}
+	}
+	return status, nil
 }

@@ -20,9 +20,8 @@ type alarm struct {
 	cause, remedy func()
 }
 
-// alerts makes alerts fire and clear, by what they are meant for, on the real hosts: all but that of a quota, which Debian's
-// etcd does not tell. The rules are those of configs/, without their patience: nobody
-// waits a day for a lag of a day.
+// alerts makes every alert fire and clear, by what it is meant for, on the real hosts. The rules are those of configs/,
+// without their patience: nobody waits a day for a lag of a day.
 func (s *story) alerts() {
 	if !full() {
 		s.t.Skip("only in full: it takes its time")
@@ -34,6 +33,9 @@ func (s *story) alerts() {
 	etcd := func(verb string) func() { return func() { s.a.run(s.ctx, "systemctl "+verb+" etcd") } }
 	etcdctl := "ETCDCTL_API=3 etcdctl --endpoints https://" + s.a.Addr() + ":" + etcdPort +
 		" --cacert /etc/etcd-pki/ca.crt --cert /etc/etcd-pki/agent.pem --key /etc/etcd-pki/agent.pem "
+	unlimited := func() {
+		s.a.run(s.ctx, "sed -i /QUOTA/d /etc/default/etcd && systemctl restart etcd && "+etcdctl+"alarm disarm")
+	}
 	credentials := filepath.Join(s.pki, s.b.Name())
 	for _, alarm := range []alarm{
 		{"HoodyAgentCopyLag", nothing, func() {
@@ -73,6 +75,11 @@ func (s *story) alerts() {
 				_ = s.b.impatient().Sync(s.ctx, s.remote.id) // 503
 			}
 		}, etcd("start")},
+		{"HoodyAgentStoreNearlyFull",
+			func() {
+				s.a.run(s.ctx, "size=$("+etcdctl+"endpoint status -w fields | sed -n 's/^\"DBSize\" : //p'); echo ETCD_QUOTA_BACKEND_BYTES=$((size * 115 / 100)) >>/etc/default/etcd && systemctl restart etcd")
+			},
+			unlimited},
 		{"HoodyAgentStoreAlarm",
 			func() {
 				s.a.run(s.ctx, "echo ETCD_QUOTA_BACKEND_BYTES=65536 >>/etc/default/etcd && systemctl restart etcd")
@@ -85,9 +92,7 @@ func (s *story) alerts() {
 					return err
 				})
 			},
-			func() {
-				s.a.run(s.ctx, "sed -i /QUOTA/d /etc/default/etcd && systemctl restart etcd && "+etcdctl+"alarm disarm")
-			}},
+			unlimited},
 		{"HoodyAgentJobsFailing", s.failingCopies, nothing},
 		{"HoodyAgentJobsStuck", s.stuckSync, func() { s.a.run(s.ctx, "nft delete table inet fault") }},
 	} {

@@ -1,0 +1,50 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+)
+
+// quotaMetric is a gauge of every etcd since 3.2, on its client URL. The status of a member has the quota from 3.6 on only.
+const quotaMetric = "etcd_server_quota_backend_bytes"
+
+// maxMetrics bounds what is read of a member's metrics, in bytes; etcd 3.5 has some 150 KiB of them.
+const maxMetrics = 4 << 20
+
+// quotaByMetrics reads a member's quota from its metrics, in bytes; 0 where it is off. A member whose client URL is for gRPC
+// alone (--listen-client-http-urls) has them elsewhere and fails.
+func (s *Store) quotaByMetrics(ctx context.Context, endpoint string) (int64, error) {
+	address, err := url.JoinPath(endpoint, "metrics")
+	if err != nil {
+		return 0, err
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return 0, err
+	}
+	// Asked too seldom to keep a connection for.
+	transport := &http.Transport{TLSClientConfig: s.opts.TLS.Clone(), DisableKeepAlives: true}
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode != http.StatusOK {
+		return 0, fmt.Errorf("GET %s: %s", address, response.Status)
+	}
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(http.MaxBytesReader(nil, response.Body, maxMetrics))
+	if err != nil {
+		return 0, fmt.Errorf("GET %s: %w", address, err)
+	}
+	metrics := families[quotaMetric].GetMetric()
+	if len(metrics) == 0 {
+		return 0, fmt.Errorf("GET %s: no %s", address, quotaMetric)
+	}
+	return max(0, int64(metrics[0].GetGauge().GetValue())), nil
+}
