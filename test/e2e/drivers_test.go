@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -33,14 +34,17 @@ func (s *story) drivers() {
 	s.runDrivers(driverTest{"zfs.test", run, s.a, "tank/drivers", ""}, driverTest{"lxc.test", run, s.b, "", ""})
 }
 
-// programs runs random programs against the model of what they are to do, on three roots in a real pool.
+// programs runs random programs against the model of what they are to do, on three roots in a real pool; in full, on either host.
 func (s *story) programs() {
-	programs, steps := 2, 5
-	if full() {
-		programs, steps = 20, 30
+	on := func(n *node, programs, steps int) driverTest {
+		settings := fmt.Sprintf("PROGRAMS=%d STEPS=%d SEED=%d TMPDIR=/dev/shm", programs, steps, rand.Uint32())
+		return driverTest{"modeltest.test", "RealPrograms", n, "tank/programs", settings}
 	}
-	settings := fmt.Sprintf("PROGRAMS=%d STEPS=%d SEED=%d TMPDIR=/dev/shm", programs, steps, rand.Uint32())
-	s.runDrivers(driverTest{"modeltest.test", "RealPrograms", s.b, "tank/programs", settings})
+	if !full() {
+		s.runDrivers(on(s.b, 2, 5))
+		return
+	}
+	s.runDrivers(on(s.a, 10, 30), on(s.b, 10, 30))
 }
 
 // runDrivers runs tests on their hosts, all at once.
@@ -65,6 +69,9 @@ func (s *story) runDrivers(tests ...driverTest) {
 			}
 			out, err := test.n.Run(s.ctx, setUp+"cd /var/tmp && env "+env+" "+remote+" -test.v -test.timeout 170m -test.run "+test.run+" 2>&1; status=$?; "+tearDown+"exit $status")
 			s.t.Logf("%s on %s: %d tests passed %s", test.binary, test.n.Name(), strings.Count(out, "--- PASS"), test.env)
+			for _, figure := range figures.FindAllString(out, -1) {
+				s.t.Logf("%s on %s: %s", test.binary, test.n.Name(), figure)
+			}
 			if err != nil {
 				s.t.Logf("%s", lastLines(out, 80))
 			}
@@ -73,6 +80,9 @@ func (s *story) runDrivers(tests ...driverTest) {
 	}
 	s.must(group.Wait())
 }
+
+// figures are what tests say of how long they took.
+var figures = regexp.MustCompile(`\d+ steps in [0-9.]+ s`)
 
 func lastLines(text string, n int) string {
 	lines := strings.Split(text, "\n")
