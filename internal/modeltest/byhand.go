@@ -59,8 +59,8 @@ func (d *driver) lookAround(ctx context.Context) error {
 
 // checkMissing compares what is told of a listed snapshot that somebody destroyed with what the pool holds.
 func (d *driver) checkMissing(wrong *findings, name string, c *container, s snapshot, found store.Snapshot, held bool) {
-	if s.missing && held && d.model.held(c.server, s.at) {
-		s.missing = false // a copy has brought it back
+	if s.missing && held { // a copy has brought it back, or one that was cancelled when it had
+		s.missing = false
 		c.mark(s.at, false)
 	}
 	reported := slices.ContainsFunc(d.servers[c.server].agent.Findings(), func(f agent.Finding) bool {
@@ -69,16 +69,6 @@ func (d *driver) checkMissing(wrong *findings, name string, c *container, s snap
 	if held == s.missing || found.Missing != s.missing || s.missing && !reported {
 		wrong.add("%s lists %s: in the pool %t, said to be missing %t, reported %t, want missing %t", name, s.name, held, found.Missing, reported, s.missing)
 	}
-}
-
-// held tells whether a container of a server lists a state that is there.
-func (m *Model) held(server int, at *commit) bool {
-	for _, c := range m.containers {
-		if c.server == server && slices.ContainsFunc(c.snapshots, func(s snapshot) bool { return s.at == at && !s.missing && !s.perhaps }) {
-			return true
-		}
-	}
-	return false
 }
 
 // checkForeign looks for what was made by hand; with deep, into it.

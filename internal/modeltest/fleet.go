@@ -281,6 +281,16 @@ func (s *server) kill() {
 	s.mu.Unlock()
 }
 
+// living is the server's agent, while it has one.
+func (s *server) living() (*agent.Agent, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.agent == nil || s.dead {
+		return nil, errDead
+	}
+	return s.agent, nil
+}
+
 // restart is what systemd does after a crash.
 func (s *server) restart(ctx context.Context) error {
 	s.kill()

@@ -77,6 +77,7 @@ type snapshot struct {
 	perhaps bool    // it depends on what was frozen whether it is listed
 	wanted  int     // when it was made or last restored; of automatic ones, the longest unwanted goes
 	missing bool    // destroyed by hand in the container's pool
+	back    bool    // it was missing, until a copy brought it; what came after it no longer stands on it there
 	alias   *string // as it was given; nil where the model does not say
 }
 
@@ -292,7 +293,8 @@ func (m *Model) replicate(a Action, c *container, seen Seen) {
 			return !led || s.undo && s.at != at
 		})
 		for i := range past {
-			_, past[i].perhaps = past[i].at.led(at)
+			_, perhaps := past[i].at.led(at)
+			past[i].perhaps = perhaps || past[i].back && past[i].at != at
 			if past[i].undo { // on the copy it undoes nothing
 				past[i].undo, past[i].name = false, past[i].name+"-of-"+a.Container
 			}
@@ -335,7 +337,7 @@ func (c *container) mark(at *commit, missing bool) {
 	c.snapshots = slices.Clone(c.snapshots)
 	for i := range c.snapshots {
 		if c.snapshots[i].at == at {
-			c.snapshots[i].missing = missing
+			c.snapshots[i].missing, c.snapshots[i].back = missing, !missing
 		}
 	}
 }
