@@ -35,10 +35,11 @@ type Options struct {
 	UndoSnapshots    int           // kept of what syncs and restores displace, per container; 3 by default, negative for none
 	UndoExpiry       time.Duration // after which those go; 7 days by default
 	ExpiryInterval   time.Duration // how often is looked for expired snapshots; 1 min by default
+	ClockTrial       time.Duration // for how long the clock has to go steadily before anything expires by it; 10 min by default, negative: not at all
 	DiffLimit        int           // changed paths looked at before a container counts as changed; 1,000 by default
 	StopTimeout      time.Duration // for a clean stop before a swap; 30 s by default
 	NoForceStop      bool          // a container that does not stop in time fails the operation instead of being stopped by force
-	OperationTimeout time.Duration // of start, stop and friends without a timeout of their own; 60 s by default
+	OperationTimeout time.Duration // of a start, stop and their kind whose request has none, either half of a restart; 60 s by default
 	MaxOpenJobs      int           // accepted and unfinished jobs per server; 1,000 by default
 	Transfers        Gate          // what replications from other servers wait for; nil for nothing
 	SpaceReserve     uint64        // bytes of the pool that transfers leave free; by default a twentieth and at least 1 GiB, at most a tenth
@@ -110,6 +111,7 @@ func New(options Options) (*Agent, error) {
 	setDefault(&options.UndoSnapshots, 3)
 	setDefault(&options.UndoExpiry, 7*24*time.Hour)
 	setDefault(&options.ExpiryInterval, time.Minute)
+	setDefault(&options.ClockTrial, 10*time.Minute)
 	setDefault(&options.DiffLimit, 1000)
 	setDefault(&options.StopTimeout, 30*time.Second)
 	setDefault(&options.OperationTimeout, 60*time.Second)

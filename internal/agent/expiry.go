@@ -12,23 +12,35 @@ import (
 	"github.com/hoodynetwork/hoody-agent/internal/store"
 )
 
-// expireSnapshots drops expired snapshots now and then, until ctx ends.
+// expireSnapshots drops expired snapshots now and then, as long as the clock can be believed, until ctx ends.
 func (a *Agent) expireSnapshots(ctx context.Context) error {
 	ticker := time.NewTicker(a.options.ExpiryInterval)
 	defer ticker.Stop()
-	for {
-		dropped, err := a.DropExpiredSnapshots(ctx)
-		if err != nil && ctx.Err() == nil {
-			a.log.Warn("expired snapshots not dropped; tries again", zap.Error(err))
-		}
-		if dropped > 0 {
-			a.log.Info("dropped expired snapshots", zap.Int("snapshots", dropped))
+	var clock steadyClock
+	clock.look(a.now(), 0)
+	for looked := time.Now(); ; {
+		if clock.steady >= a.options.ClockTrial {
+			a.sweepExpired(ctx)
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-ticker.C:
 		}
+		now := time.Now()
+		clock.look(a.now(), now.Sub(looked))
+		looked = now
+	}
+}
+
+// sweepExpired drops what has expired, and says so.
+func (a *Agent) sweepExpired(ctx context.Context) {
+	dropped, err := a.DropExpiredSnapshots(ctx)
+	if err != nil && ctx.Err() == nil {
+		a.log.Warn("expired snapshots not dropped; tries again", zap.Error(err))
+	}
+	if dropped > 0 {
+		a.log.Info("dropped expired snapshots", zap.Int("snapshots", dropped))
 	}
 }
 

@@ -57,6 +57,7 @@ type fleet struct {
 
 	network *network                                        // nil: what is between the servers is a function call
 	watch   func(server string, pool agent.Pool) agent.Pool // sees what the agents do with their pools
+	drive   func(agent.Runtime) agent.Runtime               // stands between the agents and their runtimes
 	proxy   *etcdProxy                                      // nil: the store is reached directly
 	log     *zap.Logger                                     // of the agents; nil for none
 }
@@ -160,12 +161,17 @@ func (s *server) start() {
 	if f.watch != nil {
 		watched = f.watch(s.id, pool)
 	}
+	var driven agent.Runtime = runtime
+	if f.drive != nil {
+		driven = f.drive(runtime)
+	}
 	gate := transfer.NewGate(4, 2)
 	work, err := agent.New(agent.Options{
-		Server: store.Server{ID: s.id, Name: s.id}, Store: records, Pool: watched, Runtime: runtime, Peers: peers, StopTimeout: time.Second, NoForceStop: s.noForce, MaxOpenJobs: s.maxOpen,
+		Server: store.Server{ID: s.id, Name: s.id}, Store: records, Pool: watched, Runtime: driven, Peers: peers, StopTimeout: time.Second, NoForceStop: s.noForce, MaxOpenJobs: s.maxOpen,
 		RecordInterval: s.recorded, InspectInterval: s.reconciled,
 		Transfers:       gate,
 		ExpiryInterval:  time.Hour, // the tests that are about it look themselves
+		ClockTrial:      -1,
 		CollectInterval: cmp.Or(s.collects, -1), CollectDelay: time.Millisecond,
 		SettingsRetry: 50 * time.Millisecond,
 		Now:           f.clock.now, ActivityInterval: time.Hour, Logger: f.log,

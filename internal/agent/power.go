@@ -102,32 +102,48 @@ func (r *run) act(ctx context.Context) error {
 		timeout = time.Duration(r.job.TimeoutSeconds) * time.Second
 	}
 	name := InstanceName(r.job.ContainerID)
+	start := func() error { return r.inTime(ctx, "start", timeout, name, r.runtime.Start) }
 	switch r.job.Kind {
 	case store.JobStart:
-		return r.runtime.Start(ctx, name)
+		return start()
 	case store.JobStop:
 		return r.stopInTime(ctx, name, timeout)
 	case store.JobForceStop:
-		return r.runtime.ForceStop(ctx, name)
+		return r.inTime(ctx, "stop", timeout, name, r.runtime.ForceStop)
 	case store.JobPause:
-		return r.runtime.Pause(ctx, name)
+		return r.inTime(ctx, "pause", timeout, name, r.runtime.Pause)
 	case store.JobResume:
-		return r.runtime.Resume(ctx, name)
+		return r.inTime(ctx, "resume", timeout, name, r.runtime.Resume)
 	default: // restart
 		if err := r.stopInTime(ctx, name, timeout); err != nil {
 			return err
 		}
-		return r.runtime.Start(ctx, name)
+		return start()
 	}
+}
+
+// inTime gives an operation of the runtime up after timeout. It may yet come to an end there, which is noticed then.
+func (r *run) inTime(ctx context.Context, verb string, timeout time.Duration, name string, operate func(context.Context, string) error) error {
+	bounded, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	err := operate(bounded, name)
+	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
+		return tookTooLong(verb, timeout).WithCause(err)
+	}
+	return err
 }
 
 // stopInTime asks once: a container that does not stop is the user's to force, not the agent's to nag.
 func (r *run) stopInTime(ctx context.Context, name string, timeout time.Duration) error {
 	err := r.runtime.Stop(ctx, name, timeout)
 	if errors.Is(err, errdefs.ErrBusy) {
-		return errdefs.New(errdefs.ErrFailedPrecondition, "CONTAINER_HOST_TIMEOUT", "Container did not stop within %s", timeout)
+		return tookTooLong("stop", timeout)
 	}
 	return err
+}
+
+func tookTooLong(verb string, timeout time.Duration) *errdefs.Error {
+	return errdefs.New(errdefs.ErrFailedPrecondition, "CONTAINER_HOST_TIMEOUT", "Container did not %s within %s", verb, timeout)
 }
 
 func (r *run) finishPower(ctx context.Context) error {

@@ -659,7 +659,7 @@ type NewSSHPublicKey = string
 
 // OperateContainer defines model for OperateContainer.
 type OperateContainer struct {
-	// Timeout Seconds after which the operation is given up.
+	// Timeout Seconds after which the operation is given up; of a restart, each of its halves.
 	Timeout *int `json:"timeout,omitempty"`
 }
 
