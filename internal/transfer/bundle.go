@@ -179,11 +179,12 @@ func (b *bundle) receive(s strand) error {
 	}
 }
 
-// arrive keeps a chunk until it is read. It waits while there is too much before it is its turn.
+// arrive keeps a chunk until it is read. It waits while there is too much before it is its turn: whatever a chunk holds, it
+// counts as the memory that it has.
 func (b *bundle) arrive(number uint64, data []byte) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for b.ahead+len(data) > bundleAhead && number != b.next && b.err == nil {
+	for b.ahead+bundleChunk > bundleAhead && number != b.next && b.err == nil {
 		b.change.Wait()
 	}
 	if b.err != nil {
@@ -193,7 +194,7 @@ func (b *bundle) arrive(number uint64, data []byte) error {
 		return fmt.Errorf("chunk %d twice: %w", number, errdefs.ErrCorrupt)
 	}
 	b.arrived[number] = data
-	b.ahead += len(data)
+	b.ahead += bundleChunk
 	if number == b.next {
 		b.change.Broadcast()
 	}
@@ -209,7 +210,7 @@ func (b *bundle) Read(p []byte) (int, error) {
 				chunks.Put((*[bundleChunk]byte)(b.spent[:bundleChunk]))
 			}
 			delete(b.arrived, b.next)
-			b.ahead -= len(data)
+			b.ahead -= bundleChunk
 			b.next++
 			b.current, b.spent = data, data
 			b.change.Broadcast()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -196,6 +197,61 @@ func TestWhatIsAheadIsBounded(t *testing.T) {
 	await(t, "all of it", refused)
 	if far.ahead != 0 {
 		t.Errorf("%d bytes are left", far.ahead)
+	}
+}
+
+// A peer that says little in each chunk, and never what the turn is at, makes us keep no more than one that says much.
+func TestSmallChunksAreBoundedToo(t *testing.T) {
+	near, far := bundlePair(t, 2)
+	var head [bundleHead]byte
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		for number := range uint64(10_000) {
+			binary.BigEndian.PutUint64(head[:], number+1)
+			binary.BigEndian.PutUint32(head[8:], 1)
+			if _, err := near.strands[0].Write(append(head[:], 'x')); err != nil {
+				return
+			}
+		}
+	}()
+	kept := func() int {
+		far.mu.Lock()
+		defer far.mu.Unlock()
+		return len(far.arrived)
+	}
+	await(t, "all to be sent", sent) // into the sockets' buffers, where the rest waits
+	for kept() < bundleAhead/bundleChunk {
+		runtime.Gosched()
+	}
+	_, err := near.strands[1].Write(append(make([]byte, bundleHead-1), 1, 'x'))
+	must(t, err)
+	for range 10_001 {
+		if n := kept(); n > bundleAhead/bundleChunk+1 {
+			t.Fatalf("%d chunks are kept", n)
+		}
+		_, err := io.ReadFull(far, make([]byte, 1))
+		must(t, err)
+	}
+}
+
+// A connection that cannot be had, and does not say so either, does not hold up the others.
+func TestAConnectionThatIsNotAnsweredIsDoneWithout(t *testing.T) {
+	var dialled atomic.Int32
+	f := newFleet(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = WriteStream(w, r, bytes.NewReader(noise(1<<20)), StreamOptions{})
+	}), connections(4), dialThrough(func(ctx context.Context, network, address string) (net.Conn, error) {
+		if dialled.Add(1) == 3 {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}), func(_ *ListenerConfig, dc *DialerConfig) { dc.ConnectTimeout = 6 * time.Second })
+	var got bytes.Buffer
+	_, err := f.open(t, t.Context(), true, StreamOptions{}).WriteTo(&got)
+	must(t, err)
+	if n := dialled.Load(); n != 4 {
+		t.Errorf("%d connections dialled, want no second attempt", n)
 	}
 }
 

@@ -177,8 +177,11 @@ func (d *Dialer) open(ctx context.Context, serverID string) (_ *session, err err
 	return d.openMux(ctx, serverID, whole, whole, refuse)
 }
 
-// more opens further connections for a session. What cannot be had is done without.
+// more opens further connections for a session. What cannot be had soon is done without: the first one waits for the others, and
+// the peer gives it HandshakeTimeout for that.
 func (d *Dialer) more(ctx context.Context, serverID, address string, count int, refuse refusal) (strands []strand) {
+	ctx, cancel := context.WithTimeout(ctx, d.config.ConnectTimeout/3)
+	defer cancel()
 	opened := make(chan strand, count)
 	var tasks sync.WaitGroup
 	for range count {

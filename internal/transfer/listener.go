@@ -46,6 +46,8 @@ type ListenerConfig struct {
 	HandshakeTimeout   time.Duration
 	RequestTimeout     time.Duration
 	SessionIdleTimeout time.Duration
+
+	frameTimeout time.Duration // for tests
 }
 
 // Listener accepts sessions from other agents and serves HTTP requests on their streams.
@@ -244,7 +246,7 @@ func (l *Listener) open(conn net.Conn, below holder, peer string, log *zap.Logge
 	if ofPeer >= l.config.MaxSessionsPerPeer || len(l.sessions) >= l.config.MaxSessions {
 		return nil, fmt.Errorf("limit reached: %d sessions of this peer, %d in total", ofPeer, len(l.sessions))
 	}
-	mux, err := yamux.Server(newFrameConn(conn, below, 0), muxConfig(requestWindow, log))
+	mux, err := yamux.Server(newFrameConn(conn, below, l.config.frameTimeout), muxConfig(requestWindow, log))
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package transfer
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -36,7 +37,9 @@ func (l *sessionListener) Accept() (net.Conn, error) {
 			if l.ctx.Err() != nil {
 				return nil, net.ErrClosed
 			}
-			return nil, err
+			// The reason may be a timeout of the connection, which http.Server, seeing a net.Error, takes for one of Accept: it would
+			// try again for ever. Wrapped it is none.
+			return nil, fmt.Errorf("session ended: %w", err)
 		}
 		if conn := l.session.wrap(stream, l.maxStreams); conn != nil {
 			return conn, nil

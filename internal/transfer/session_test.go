@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -302,4 +303,27 @@ func TestIdleSessionsAreClosed(t *testing.T) {
 			await(t, "the session to be closed", s.CloseChan())
 		})
 	}
+}
+
+const frameWindowUpdate = 1
+
+// A session that ends by a timeout of its connection is over, like any other; its place goes to the next.
+func TestASessionCutInsideAFrameIsOver(t *testing.T) {
+	f := newFleet(t, whoami(), func(lc *ListenerConfig, _ *DialerConfig) { lc.frameTimeout = 50 * time.Millisecond })
+	for range DefaultMaxSessionsPerPeer + 1 {
+		conn, err := tls.Dial("tcp", f.address, f.credentials(t, alice).ClientConfig(bob))
+		must(t, err)
+		_, err = conn.Write([]byte{0, frameWindowUpdate, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0}) // opens a stream
+		must(t, err)
+		_, err = io.ReadFull(conn, make([]byte, frameHeadSize)) // it is accepted
+		must(t, err)
+		_, err = conn.Write([]byte{0, frameData, 0, 0, 0, 0, 0, 1, 0, 0, 3, 0, 'x'}) // one byte of a frame of 768
+		must(t, err)
+		_, err = io.Copy(io.Discard, conn) // until the listener ends it
+		if err != nil && !errors.Is(err, syscall.ECONNRESET) {
+			t.Fatal(err)
+		}
+		_ = conn.Close()
+	}
+	must(t, Call(t.Context(), f.dialer.Client(bob), http.MethodGet, "/", nil, nil))
 }
