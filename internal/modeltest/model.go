@@ -111,8 +111,15 @@ const (
 func (m *Model) meaningful(a Action) bool {
 	c := m.containers[a.Container]
 	switch a.Op {
-	case opCollect, opExpire, opRemember, opWrongStore, opRecover:
+	case opCollect, opExpire, opRemember, opWrongStore:
 		return true
+	case opRecover: // without a container, nothing in the pools tells of the project
+		for _, c := range m.containers {
+			if c.status != store.StatusFailed {
+				return true
+			}
+		}
+		return false
 	case opOldStore:
 		return m.remembered
 	case opCreate:

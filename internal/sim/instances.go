@@ -63,13 +63,16 @@ func (r *Runtime) create(ctx context.Context, spec agent.InstanceSpec, dataset f
 	if err != nil {
 		return err
 	}
-	err = dataset(agent.InstanceDataset(spec.Name))
-	if err == nil && i.RootSize != "" {
-		err = r.pool.SetProperties(ctx, agent.InstanceDataset(spec.Name), rootLimits(i.RootSize))
-	}
-	if err == nil {
-		if err = r.furnish(ctx, spec.Name, i.Config); err != nil {
-			err = errors.Join(err, r.discard(ctx, agent.InstanceDataset(spec.Name)))
+	root := agent.InstanceDataset(spec.Name)
+	if err = dataset(root); err == nil {
+		if i.RootSize != "" {
+			err = r.pool.SetProperties(ctx, root, rootLimits(i.RootSize))
+		}
+		if err == nil {
+			err = r.furnish(ctx, spec.Name, i.Config)
+		}
+		if err != nil { // whoever asked may be gone, the runtime is not: it leaves nothing half made
+			err = errors.Join(err, r.discard(context.WithoutCancel(ctx), root))
 		}
 	}
 	if err != nil {
