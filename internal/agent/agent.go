@@ -171,10 +171,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.prepareLayout(ctx); err != nil {
 		return fmt.Errorf("prepare pool: %w", err)
 	}
+	loads := a.store.Mirror().Loads()
 	if err := a.checkStamp(ctx); err != nil {
 		return fmt.Errorf("compare pool and records: %w", err)
 	}
-	a.holdOpenJobs()
+	a.holdOpenJobs(nil)
 	a.measure(ctx)
 	lease, err := a.store.Register(ctx, a.options.Server)
 	if err != nil {
@@ -182,7 +183,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	close(a.registered)
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return a.performJobs(ctx) })
+	group.Go(func() error { return a.performJobs(ctx, loads) })
 	group.Go(func() error { return a.followRuntime(ctx) })
 	group.Go(func() error { return a.followSettings(ctx) })
 	group.Go(func() error { return a.followActivity(ctx) })

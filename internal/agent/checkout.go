@@ -321,6 +321,9 @@ func (r *run) swapBack(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if swapped && r.job.Generation.Marker.GUID == 0 {
+		return errdefs.New(errdefs.ErrInternal, "", "the journal is older than %s: the generation there was finished later", current)
+	}
 	aside := displacedDataset(r.job.ID)
 	if _, err := r.pool.Dataset(ctx, aside); swapped && r.job.Kind != store.JobCopy && errors.Is(err, errdefs.ErrNotFound) {
 		// Without the old generation the new one is all there is; it stays.

@@ -18,5 +18,5 @@ type Finding struct {
 type degradation struct {
 	mu      sync.Mutex
 	finding *Finding        // nil: they are
-	held    map[string]bool // jobs that are not continued: open when Run found records that it does not trust
+	held    map[string]bool // jobs that are not continued: open when records were read that the agent does not trust
 }

@@ -88,8 +88,9 @@ type run struct {
 }
 
 // performJobs works on every open job of this server until ctx ends. Each job has a goroutine: a freeze must not
-// queue behind somebody's transfer. What is heavy takes a slot where it gets heavy.
-func (a *Agent) performJobs(ctx context.Context) error {
+// queue behind somebody's transfer. What is heavy takes a slot where it gets heavy. trusted is the load of the records that
+// were compared with the pool's stamp; with each later one that is done again before a job is taken up.
+func (a *Agent) performJobs(ctx context.Context, trusted uint64) error {
 	changes, stop := a.store.JobChanges(a.id)
 	defer stop()
 	var (
@@ -99,8 +100,24 @@ func (a *Agent) performJobs(ctx context.Context) error {
 		finished = make(chan struct{}, 1)
 	)
 	defer workers.Wait()
+	atWork := func(jobID string) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return active[jobID] != nil
+	}
 	for {
-		for _, job := range a.store.Mirror().OpenJobs(a.id) {
+		jobs := a.store.Mirror().OpenJobs(a.id)
+		if loads := a.store.Mirror().Loads(); loads != trusted {
+			if err := a.holdReturned(ctx, atWork); err != nil {
+				a.log.Warn("jobs are not taken up until records and pool are compared", zap.Error(err))
+				if err := sleep(ctx, trustPause); err != nil {
+					return err
+				}
+				continue
+			}
+			trusted = loads
+		}
+		for _, job := range jobs {
 			if a.refuseHeld(job.ID) != nil {
 				continue
 			}

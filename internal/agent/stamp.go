@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -193,17 +194,40 @@ func (a *Agent) setDegraded(found *Finding) {
 	a.degraded.finding = found
 }
 
+// trustPause is how long is waited until records and pool are compared again, where that could not be done.
+const trustPause = time.Second
+
+// holdReturned is for records that were all read anew while the agent runs: somebody may have put an old state of the store
+// back. An error means that it is not known.
+func (a *Agent) holdReturned(ctx context.Context, atWork func(jobID string) bool) error {
+	if err := a.trusted(ctx); err != nil && a.Degraded() == nil {
+		return err
+	}
+	a.holdOpenJobs(atWork)
+	return nil
+}
+
 // holdOpenJobs keeps the agent from continuing jobs that it finds in records that are not the pool's: they may have been
-// done long ago, and doing them again, or undoing them, would do away with what came after. `recover` ends them.
-func (a *Agent) holdOpenJobs() {
-	a.degraded.mu.Lock()
-	defer a.degraded.mu.Unlock()
-	if a.degraded.finding == nil {
+// done long ago, and doing them again, or undoing them, would do away with what came after. `recover` ends them. Jobs that
+// the agent works on already go on; a nil atWork says that there are none.
+func (a *Agent) holdOpenJobs(atWork func(jobID string) bool) {
+	if a.Degraded() == nil {
 		return
 	}
-	a.degraded.held = make(map[string]bool)
 	for _, job := range a.store.Mirror().OpenJobs(a.id) {
+		if atWork != nil && atWork(job.ID) {
+			continue
+		}
+		a.degraded.mu.Lock()
+		known := a.degraded.held[job.ID]
+		if a.degraded.held == nil {
+			a.degraded.held = make(map[string]bool)
+		}
 		a.degraded.held[job.ID] = true
+		a.degraded.mu.Unlock()
+		if known {
+			continue
+		}
 		a.log.Warn("job is not continued", zap.String("job", job.ID), zap.String("kind", string(job.Kind)), zap.String("container", job.ContainerID))
 	}
 }

@@ -218,6 +218,7 @@ func (m *Mirror) replace(fresh *content, revision int64, now time.Time) error {
 		}
 	}
 	m.content, m.revision = fresh, revision
+	m.loads++
 	m.confirm(now)
 	m.release()
 	m.publish(Change{Resync: true})

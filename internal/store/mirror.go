@@ -26,6 +26,7 @@ type Mirror struct {
 	mu         sync.RWMutex
 	content    *content
 	revision   int64
+	loads      uint64
 	heard      time.Time // when etcd last confirmed that we are current
 	stale      bool
 	replaced   error                                 // etcd holds another store, or an older state of ours; nil = it does not

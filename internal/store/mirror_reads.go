@@ -136,6 +136,14 @@ func (m *Mirror) Revision() int64 {
 	return m.revision
 }
 
+// Loads counts how often all records were read at once, the first time included, instead of followed change by change: what
+// such a load brings need not follow from what was known.
+func (m *Mirror) Loads() uint64 {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.loads
+}
+
 // Stale tells whether the mirror has lost etcd, or etcd its leader, and since when it may be behind.
 func (m *Mirror) Stale() (since time.Time, stale bool) {
 	m.mu.RLock()
