@@ -65,6 +65,7 @@ type collection struct {
 	*Agent
 	report  Report
 	refused map[string]string // objects that could not be worked on, and why: left alone for this time
+	failed  error             // what went wrong with some of them, for who reads the report
 }
 
 func (c *collection) run(ctx context.Context) error {
@@ -85,7 +86,7 @@ func (c *collection) run(ctx context.Context) error {
 		return err
 	}
 	c.report.Freed = max(after.Free, before.Free) - before.Free
-	return c.conclude(ctx)
+	return errors.Join(c.conclude(ctx), c.failed)
 }
 
 // round looks at pool and records and carries out some of what follows from them; more tells that there is more to do.
@@ -133,8 +134,12 @@ func (c *collection) round(ctx context.Context) (more bool, err error) {
 		case leftForLater(err):
 			log.Info("not collected for now", zap.Error(err))
 			c.refused[action.Object] = err.Error()
-		default:
+		case ctx.Err() != nil || errors.Is(err, errdefs.ErrUnavailable):
 			return false, fmt.Errorf("%s %s: %w", action.Kind, action.Object, err)
+		default: // what is broken for one object is no reason to keep all others
+			log.Error("not collected", zap.Error(err))
+			c.refused[action.Object] = err.Error()
+			c.failed = errors.Join(c.failed, fmt.Errorf("%s %s: %w", action.Kind, action.Object, err))
 		}
 	}
 	return false, nil
@@ -172,6 +177,9 @@ func (c *collection) carryOut(ctx context.Context, action lineage.Action) error 
 	case lineage.RenameSnapshot:
 		return c.pool.RenameSnapshot(ctx, action.Object, action.Name)
 	case lineage.Promote:
+		if err := c.checkOrigin(ctx, action); err != nil {
+			return err
+		}
 		return c.pool.Promote(ctx, action.Object)
 	case lineage.AbortReceive:
 		return c.pool.AbortReceive(ctx, action.Object)
@@ -198,6 +206,26 @@ func (c *collection) checkSame(ctx context.Context, action lineage.Action) error
 	}
 	if snapshot, ok := current.Snapshot(short); !ok || snapshot.GUID != action.GUID {
 		return errdefs.New(errdefs.ErrBusy, "", "%s is another snapshot now", action.Object)
+	}
+	return nil
+}
+
+// checkOrigin makes sure that a dataset still stands on what it is to take over. An operation that was undone since the pool was
+// looked at has put another dataset in its place, and that one would take over its image.
+func (c *collection) checkOrigin(ctx context.Context, action lineage.Action) error {
+	heir, err := c.pool.Dataset(ctx, action.Object)
+	if err != nil {
+		return err
+	}
+	name, short, _ := lineage.SplitSnapshot(heir.Origin)
+	origin := lineage.Dataset{}
+	if name != "" {
+		if origin, err = c.pool.Dataset(ctx, name); err != nil {
+			return err
+		}
+	}
+	if snapshot, ok := origin.Snapshot(short); !ok || snapshot.GUID != action.GUID {
+		return errdefs.New(errdefs.ErrBusy, "", "%s stands on something else now", action.Object)
 	}
 	return nil
 }

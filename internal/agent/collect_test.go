@@ -1,9 +1,13 @@
 package agent_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -438,6 +442,93 @@ func TestWhatIsBusyGoesLater(t *testing.T) {
 	here.collect()
 	if kept, _ := here.inventory().Dataset(dataset(source)); len(kept.Snapshots) != 1 {
 		t.Errorf("the source holds %+v", kept.Snapshots)
+	}
+}
+
+// What cannot be destroyed, whatever the reason, is told; it is no reason to leave everything else.
+func TestWhatIsBrokenKeepsNothingElse(t *testing.T) {
+	f := newFleet(t, 1)
+	here := f.servers[0]
+	for _, name := range []string{"a", "b", "c"} {
+		source := f.create(here, name)
+		f.write(source, "data/file", []byte("new"))
+		f.taken(source)
+		f.delete(source)
+	}
+	broken := ""
+	here.setFault(func(op, object string) error {
+		if op == "destroy-snapshot:before" && (broken == "" || broken == object) {
+			broken = object
+			return errdefs.New(errdefs.ErrInternal, "", "I/O error")
+		}
+		return nil
+	})
+	report, err := here.agent.Collect(f.ctx, false)
+	here.setFault(nil)
+	if !errors.Is(err, errdefs.ErrInternal) || !strings.Contains(err.Error(), broken) || report.Removed == 0 {
+		t.Errorf("%d removed, %v", report.Removed, err)
+	}
+	dataset, _, _ := lineage.SplitSnapshot(broken)
+	if left := here.agents(); !slices.Equal(left, []string{dataset, broken}) {
+		t.Errorf("left: %v, broken: %s", left, broken)
+	}
+	here.collect()
+	if left := here.agents(); len(left) > 0 {
+		t.Errorf("left in the end: %v", left)
+	}
+}
+
+// stalePool shows its holdings once as they were.
+type stalePool struct {
+	agent.Pool
+	was *atomic.Pointer[lineage.Inventory]
+}
+
+func (p stalePool) Inventory(ctx context.Context) (lineage.Inventory, error) {
+	if was := p.was.Swap(nil); was != nil {
+		return *was, nil
+	}
+	return p.Pool.Inventory(ctx)
+}
+
+// A collection may see the pool in the middle of a restore and the records after that was undone: what then bears the
+// container's name stands on the image, and must not take that over.
+func TestTheImageIsNotTakenOver(t *testing.T) {
+	var was atomic.Pointer[lineage.Inventory]
+	f := newFleet(t, 1, func(f *fleet) {
+		f.watch = func(_ string, pool agent.Pool) agent.Pool { return stalePool{pool, &was} }
+	})
+	here := f.servers[0]
+	box := f.create(here, "box")
+	snapshot := f.taken(box)
+	f.write(box, "data/file", []byte("new"))
+	origin := func() string {
+		kept, _ := here.inventory().Dataset(dataset(box))
+		return kept.Origin
+	}
+	image := origin()
+	if !strings.HasPrefix(image, "images/") {
+		t.Fatalf("the container stands on %q", image)
+	}
+	var swapped lineage.Inventory
+	var once sync.Once
+	here.setFault(func(op, _ string) (err error) {
+		if op == "start:before" {
+			once.Do(func() {
+				swapped = here.inventory()
+				err = errdefs.New(errdefs.ErrExhausted, "", "no space for what is restored")
+			})
+		}
+		return err
+	})
+	if _, err := here.agent.RestoreSnapshot(f.ctx, caller, box.ID, snapshot.Name); err == nil {
+		t.Fatal("the restore did not fail")
+	}
+	here.setFault(nil)
+	was.Store(&swapped)
+	here.collectOnce()
+	if is := origin(); is != image {
+		t.Errorf("the container stands on %q, it stood on %q", is, image)
 	}
 }
 

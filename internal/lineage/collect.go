@@ -59,8 +59,8 @@ type Collection struct {
 type Action struct {
 	Kind   ActionKind `json:"kind"`
 	Object string     `json:"object"` // "dataset", "dataset@snapshot" or "dataset#bookmark"
-	GUID   GUID       `json:"guid"`   // of the snapshot or bookmark; 0 for a dataset
-	Name   string     `json:"name"`   // short name to be given, of RenameSnapshot and Bookmark
+	GUID   GUID       `json:"guid"`   // of the snapshot or bookmark, or of the origin that Promote takes over; 0 for a dataset
+	Name   string     `json:"name"`   // short name to be given, of RenameSnapshot and MakeBookmark
 }
 
 // ActionKind is what an action does.

@@ -209,6 +209,9 @@ func (h *hoard) refer(t *rapid.T) {
 // perform carries one action out as the agent does, and refuses what ZFS or the agent's last look refuses.
 func (h *hoard) perform(a lineage.Action) error {
 	s, name := h.find(a.Object)
+	if d := h.datasets[a.Object]; a.Kind == lineage.Promote && d != nil {
+		s, _ = h.find(d.origin)
+	}
 	if a.GUID != 0 && s == nil {
 		return fmt.Errorf("no %s", a.Object)
 	}

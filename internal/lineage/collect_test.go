@@ -29,7 +29,7 @@ func doings(actions []lineage.Action) []string {
 	var lines []string
 	for _, a := range actions {
 		line := string(a.Kind) + " " + a.Object
-		if a.Kind == lineage.RenameSnapshot {
+		if a.Kind == lineage.RenameSnapshot || a.Kind == lineage.MakeBookmark && !strings.HasSuffix(a.Object, "@"+a.Name) {
 			line += " " + a.Name
 		}
 		lines = append(lines, line)
@@ -73,6 +73,17 @@ func TestCollect(t *testing.T) {
 			want: []string{
 				"bookmark hoody/generations/1@hoody-8-freeze", "destroy-snapshot hoody/generations/1@hoody-8-freeze",
 				"bookmark containers/a@hoody-1-freeze", "destroy-snapshot containers/a@hoody-1-freeze", "destroy-snapshot containers/a@hoody-2-freeze",
+			},
+		},
+		{
+			name:     "the bookmark of a snapshot that the runtime named is the agent's",
+			datasets: []lineage.Dataset{named(dead, "", 1, "snapshot-x")},
+			refs: lineage.References{
+				Datasets: uses{dead: use(lineage.Retired, "a")}, Bases: marks{1: why}, Deleted: map[lineage.GUID]bool{1: true},
+			},
+			want: []string{
+				"bookmark hoody/generations/1@snapshot-x hoody-g0000000000000001", "destroy-snapshot hoody/generations/1@snapshot-x",
+				"destroy-dataset hoody/generations/1",
 			},
 		},
 		{

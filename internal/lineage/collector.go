@@ -231,8 +231,9 @@ func (c *collector) judgeDataset(d *paperDataset) (Verdict, []string) {
 func (c *collector) destroySnapshot(s *paperVersion) {
 	d := s.in
 	if len(c.refs.Bases[s.guid]) > 0 && !slices.ContainsFunc(d.bookmarks, func(b *paperVersion) bool { return b.guid == s.guid }) {
-		c.act(MakeBookmark, s.full(), s.guid, s.name)
-		d.bookmarks = append(d.bookmarks, &paperVersion{name: s.name, guid: s.guid, txg: s.txg, in: d})
+		name := TargetName(Node{GUID: s.guid, Name: s.name}) // one of the agent's, whoever named the snapshot
+		c.act(MakeBookmark, s.full(), s.guid, name)
+		d.bookmarks = append(d.bookmarks, &paperVersion{name: name, guid: s.guid, txg: s.txg, in: d})
 	}
 	c.act(DestroySnapshot, s.full(), s.guid, "")
 	c.drop(&d.snapshots, s)
@@ -328,7 +329,7 @@ func (c *collector) takeOver(heir, d *paperDataset) {
 			s.name = name
 		}
 	}
-	c.act(Promote, heir.name, 0, "")
+	c.act(Promote, heir.name, origin.guid, "")
 	delete(c.blocked, d)
 	split := func(versions []*paperVersion, own []*paperVersion) (moved, left []*paperVersion) {
 		for _, v := range versions {
