@@ -98,6 +98,14 @@ func (m *marker) markJobs(building map[string][]lineage.GUID) {
 			continue
 		}
 		why := fmt.Sprintf("%s %s is not finished", job.Kind, job.ID)
+		if job.ServerID != m.serverID && job.CancelledAt != nil {
+			// It may be past what can be cancelled, and then needs its base. Whatever else it has not read by now, it does not read
+			// any more; its server may be gone for good, and nobody else ends it.
+			if job.Freeze.GUID != 0 {
+				m.refs.Bases[job.Freeze.GUID] = append(m.refs.Bases[job.Freeze.GUID], why)
+			}
+			continue
+		}
 		for _, guid := range []lineage.GUID{job.Freeze.GUID, job.SourceSnapshot, job.Generation.Base, job.Generation.Marker.GUID} {
 			m.want(guid, "%s", why)
 		}

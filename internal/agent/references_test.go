@@ -3,6 +3,7 @@ package agent
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/hoodynetwork/hoody-agent/internal/lineage"
 	"github.com/hoodynetwork/hoody-agent/internal/store"
@@ -44,6 +45,10 @@ func TestReferences(t *testing.T) {
 			}),
 			open(store.Job{ID: "j2", ServerID: there, SourceServerID: here, Freeze: store.Freeze{Name: "hoody-freeze"}, SourceSnapshot: 80, History: listed(81)}),
 			open(store.Job{ID: "j3", ServerID: there, SourceServerID: there, Freeze: store.Freeze{GUID: 90}}),
+			open(store.Job{
+				ID: "j6", ServerID: there, SourceServerID: here, Freeze: store.Freeze{GUID: 120, Name: "hoody-cancelled"}, SourceSnapshot: 121, History: listed(122),
+				CancelledAt: new(time.Time),
+			}),
 			{ID: "j4", ServerID: here, State: store.JobDone, Freeze: store.Freeze{GUID: 91}},
 		},
 		Tombstones: []store.Tombstone{
@@ -79,15 +84,15 @@ func TestReferences(t *testing.T) {
 			t.Errorf("%d is not wanted", guid)
 		}
 	}
-	for _, guid := range []lineage.GUID{0, 10, 11, 12, 30, 31, 32, 61, 90, 91, 100, 101} {
+	for _, guid := range []lineage.GUID{0, 10, 11, 12, 30, 31, 32, 61, 90, 91, 100, 101, 120, 121, 122} {
 		if len(refs.Wanted[guid]) > 0 {
 			t.Errorf("%d is wanted: %v", guid, refs.Wanted[guid])
 		}
 	}
-	if len(refs.Bases) != 2 || len(refs.Bases[12]) != 1 || len(refs.Bases[14]) != 1 {
+	if len(refs.Bases) != 3 || len(refs.Bases[12]) != 1 || len(refs.Bases[14]) != 1 || len(refs.Bases[120]) != 1 {
 		t.Errorf("bases %v", refs.Bases)
 	}
-	if len(refs.Names["hoody-freeze"]) == 0 || len(refs.Names["hoody-undo"]) == 0 || len(refs.Names[""]) > 0 {
+	if len(refs.Names["hoody-freeze"]) == 0 || len(refs.Names["hoody-undo"]) == 0 || len(refs.Names[""]) > 0 || len(refs.Names["hoody-cancelled"]) > 0 {
 		t.Errorf("names %v", refs.Names)
 	}
 	if len(refs.Deleted) != 1 || !refs.Deleted[100] {
