@@ -110,7 +110,7 @@ func (c *collection) round(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	plan := lineage.Collect(inventory, references(c.id, inventory, records, c.pins.kept()))
+	plan := lineage.Collect(inventory, references(c.id, inventory, records, c.pins.kept(), c.inFlight.leftBehind()))
 	if c.report.Objects == nil {
 		c.report.Objects = plan.Objects
 	}

@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -52,4 +53,44 @@ func TestTransfersFromOneServerHoldUpNoOthers(t *testing.T) {
 	for _, copied := range copies {
 		f.settled(copied.ID, store.StatusRunning)
 	}
+}
+
+// An image is waited for until it is there, not until what else its replication brings is; and another owner brings his own.
+func TestNobodyWaitsForWhatComesAfterTheImage(t *testing.T) {
+	f := newFleet(t, 2)
+	here, there := f.servers[0], f.servers[1]
+	first, second := f.create(here, "first"), f.create(here, "second")
+	f.write(first, "data/file", random(1, 10<<10))
+	f.write(second, "data/file", random(2, 10<<10))
+	his := agent.Caller{UserID: stranger}
+	project, err := here.agent.CreateProject(f.ctx, his, agent.CreateProjectRequest{Alias: "his"})
+	f.must(err)
+	made, err := here.agent.CreateContainer(f.ctx, his, project.ID, agent.CreateContainerRequest{ServerID: here.id, Name: "third", Image: "busybox"})
+	f.must(err)
+	third := f.settled(made.View.Container.ID, store.StatusRunning)
+
+	reached, proceed := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	f.asked = func(request agent.StreamRequest) {
+		job, err := f.records.GetJob(f.ctx, request.JobID)
+		if err != nil || job.SourceID != first.ID || request.From == 0 { // the image stands on nothing
+			return
+		}
+		once.Do(func() { close(reached) })
+		select {
+		case <-proceed:
+		case <-f.ctx.Done():
+		}
+	}
+	slow := f.copy(first, there, agent.CopyRequest{})
+	<-reached
+	f.settled(f.copy(second, there, agent.CopyRequest{}).ID, store.StatusRunning)
+	result, err := here.agent.Copy(f.ctx, his, third.ID, agent.CopyRequest{TargetProjectID: project.ID, TargetServerID: there.id})
+	f.must(err)
+	f.settled(result.View.Container.ID, store.StatusRunning)
+	if still, err := f.records.GetContainer(f.ctx, slow.ID); err != nil || still.Status != store.StatusCopying {
+		t.Errorf("the first copy is %s, %v", still.Status, err)
+	}
+	close(proceed)
+	f.settled(slow.ID, store.StatusRunning)
 }

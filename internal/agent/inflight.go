@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/hoodynetwork/hoody-agent/internal/lineage"
@@ -10,16 +11,23 @@ import (
 // who wants a snapshot in flight waits for it and plans again.
 type inFlight struct {
 	mu      sync.Mutex
-	ended   int                            // replications so far: a plan made before the last one ended may be out of date
-	arrival map[lineage.GUID]chan struct{} // closed when the replication that brings it ends, well or not
-	wanted  map[lineage.GUID]int           // by how many replications that still lack it
+	ended   int                       // claims so far: a plan made before the last one ended may be out of date
+	arrival map[arrival]chan struct{} // closed when it is there, or the replication that brings it ends
+	wanted  map[lineage.GUID]int      // by how many jobs that still lack it
+	left    map[string]lineage.GUID   // datasets with a stream half received that such a job will take over
+}
+
+// arrival is a snapshot on its way. Each owner brings an image of his own.
+type arrival struct {
+	guid  lineage.GUID
+	owner string // of an image; else empty
 }
 
 func newInFlight() *inFlight {
-	return &inFlight{arrival: make(map[lineage.GUID]chan struct{}), wanted: make(map[lineage.GUID]int)}
+	return &inFlight{arrival: make(map[arrival]chan struct{}), wanted: make(map[lineage.GUID]int), left: make(map[string]lineage.GUID)}
 }
 
-// want notes that a replication lacks the snapshots, until release.
+// want notes that a job lacks the snapshots, until release.
 func (f *inFlight) want(guids []lineage.GUID) (release func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -37,28 +45,50 @@ func (f *inFlight) want(guids []lineage.GUID) (release func()) {
 	})
 }
 
-// isWanted tells whether any replication lacks the snapshot.
+// isWanted tells whether any job lacks the snapshot.
 func (f *inFlight) isWanted(guid lineage.GUID) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.wanted[guid] > 0
 }
 
-// endings is how many replications have ended; see claim.
+// leave notes that a dataset with a stream half received is left for who wants its snapshot.
+func (f *inFlight) leave(dataset string, guid lineage.GUID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.left[dataset] = guid
+}
+
+// leftBehind returns the datasets that were left for a job that still wants what they are to hold.
+func (f *inFlight) leftBehind() map[string]bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	left := make(map[string]bool)
+	for dataset, guid := range f.left {
+		if f.wanted[guid] == 0 {
+			delete(f.left, dataset)
+			continue
+		}
+		left[dataset] = true
+	}
+	return left
+}
+
+// endings is how many claims have ended; see claim.
 func (f *inFlight) endings() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.ended
 }
 
-// claim reserves all of the snapshots, or none. planned is what endings said before the plan was made: when a replication has ended
-// since, its snapshots may be among these, and ok is false. It is false, too, when one of them is on its way; wait closes then when that
-// replication ends. done must be called when ok is true.
-func (f *inFlight) claim(guids []lineage.GUID, planned int) (done func(), wait <-chan struct{}, ok bool) {
+// claim reserves all of the snapshots, or none. planned is what endings said before the plan was made: when a claim has ended since, its
+// snapshots may be among these, and ok is false. It is false, too, when one of them is on its way; wait closes then when that one is
+// there or its replication ends. The claim must be ended when ok is true.
+func (f *inFlight) claim(wanted []arrival, planned int) (claimed *claim, wait <-chan struct{}, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, guid := range guids {
-		if busy, taken := f.arrival[guid]; taken {
+	for _, snapshot := range wanted {
+		if busy, taken := f.arrival[snapshot]; taken {
 			return nil, busy, false
 		}
 	}
@@ -67,17 +97,39 @@ func (f *inFlight) claim(guids []lineage.GUID, planned int) (done func(), wait <
 		close(past)
 		return nil, past, false
 	}
-	over := make(chan struct{})
-	for _, guid := range guids {
-		f.arrival[guid] = over
+	for _, snapshot := range wanted {
+		f.arrival[snapshot] = make(chan struct{})
 	}
-	return func() {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		for _, guid := range guids {
-			delete(f.arrival, guid)
-		}
-		f.ended++
-		close(over)
-	}, nil, true
+	return &claim{inFlight: f, open: slices.Clone(wanted)}, nil, true
+}
+
+// claim is what one replication brings.
+type claim struct {
+	inFlight *inFlight
+	open     []arrival
+}
+
+// arrived gives one of the snapshots up, which is there: whoever waits for it need not wait for the others.
+func (c *claim) arrived(snapshot arrival) {
+	c.inFlight.mu.Lock()
+	defer c.inFlight.mu.Unlock()
+	c.release(snapshot)
+	c.open = slices.DeleteFunc(c.open, func(other arrival) bool { return other == snapshot })
+}
+
+// end gives up whatever is left.
+func (c *claim) end() {
+	c.inFlight.mu.Lock()
+	defer c.inFlight.mu.Unlock()
+	c.release(c.open...)
+	c.open = nil
+}
+
+// release is called under the lock.
+func (c *claim) release(snapshots ...arrival) {
+	for _, snapshot := range snapshots {
+		close(c.inFlight.arrival[snapshot])
+		delete(c.inFlight.arrival, snapshot)
+	}
+	c.inFlight.ended++
 }

@@ -85,6 +85,7 @@ type run struct {
 	job       store.Job // as last journalled
 	log       *zap.Logger
 	cancelled context.Context // done when the job is to be given up
+	wanted    func()          // takes back what the job said that it lacks; nil before it has
 }
 
 // performJobs works on every open job of this server until ctx ends. Each job has a goroutine: a freeze must not
@@ -161,6 +162,7 @@ func (a *Agent) performJobs(ctx context.Context, trusted uint64) error {
 func (a *Agent) perform(ctx context.Context, job store.Job, cancelled context.Context) {
 	r := &run{Agent: a, job: job, cancelled: cancelled, log: a.log.With(zap.String("job", job.ID), zap.String("kind", string(job.Kind)), zap.String("container", job.ContainerID), zap.String("request_id", job.RequestID))}
 	ctx = withRequestID(ctx, job.RequestID)
+	defer r.want(nil)
 	// The mirror may lag behind what this very agent wrote a moment ago; the journal is read where it is true.
 	if err := r.journal(ctx, func(job *store.Job) {
 		job.State = store.JobRunning

@@ -9,10 +9,10 @@ import (
 )
 
 // references says what the records, and the jobs at work, want of a server's pool. building is what running jobs are about
-// to build on, by job. It is pure.
-func references(serverID string, inventory lineage.Inventory, records store.References, building map[string][]lineage.GUID) lineage.References {
+// to build on, by job; left are datasets that one of them will take over. It is pure.
+func references(serverID string, inventory lineage.Inventory, records store.References, building map[string][]lineage.GUID, left map[string]bool) lineage.References {
 	m := marker{
-		serverID: serverID, records: records,
+		serverID: serverID, records: records, left: left,
 		containers: make(map[string]*store.Container), open: make(map[string]*store.Job),
 		refs: lineage.References{
 			Datasets: make(map[string]lineage.Use), Wanted: make(map[lineage.GUID][]string), Names: make(map[string][]string),
@@ -47,6 +47,7 @@ type marker struct {
 	records    store.References
 	containers map[string]*store.Container
 	open       map[string]*store.Job
+	left       map[string]bool
 	refs       lineage.References
 }
 
@@ -182,6 +183,9 @@ func (m *marker) useOf(dataset lineage.Dataset, present map[string]bool) (use li
 		if job := m.open[id]; job != nil && job.ServerID == m.serverID {
 			return lineage.Use{Kind: lineage.Busy, Container: owner, Why: at(job)}, true
 		}
+	}
+	if m.left[dataset.Name] {
+		return lineage.Use{Kind: lineage.Busy, Container: owner, Why: "an operation will go on with what has arrived"}, true
 	}
 	switch role {
 	case roleImage:

@@ -74,10 +74,11 @@ func TestReferences(t *testing.T) {
 		dataset("hoody/generations/j5", roleGeneration, "lost", "j0"),
 		dataset("hoody/incoming/j1", roleGeneration, "worked-on", "j1"),
 		dataset("hoody/incoming/j4-0002", roleReplica, "source", "j4"),
+		dataset("hoody/incoming/j4-0003", roleReplica, "source", "j4"),
 		dataset("hoody/strange", "", "", ""),
 		dataset("images/debian", "", "", ""),
 	}}
-	refs := references(here, inventory, records, map[string][]lineage.GUID{"j1": {110}})
+	refs := references(here, inventory, records, map[string][]lineage.GUID{"j1": {110}}, map[string]bool{"hoody/incoming/j4-0003": true})
 
 	for _, guid := range []lineage.GUID{1, 2, 20, 21, 22, 40, 41, 50, 51, 60, 62, 70, 71, 72, 73, 74, 75, 76, 77, 80, 81, 110} {
 		if len(refs.Wanted[guid]) == 0 {
@@ -103,7 +104,7 @@ func TestReferences(t *testing.T) {
 		"containers/hoody-source": lineage.Current, "containers/hoody-worked-on": lineage.Busy, "hoody": lineage.Fixed,
 		"hoody/generations/by-hand": lineage.Foreign, "hoody/generations/j1-0000": lineage.Busy, "hoody/generations/j4": lineage.Retired,
 		"hoody/generations/j4-0000": lineage.Retired, "hoody/generations/j4-0001": lineage.Image, "hoody/generations/j5": lineage.Fixed,
-		"hoody/incoming/j1": lineage.Busy, "hoody/incoming/j4-0002": lineage.Retired, "hoody/strange": lineage.Foreign,
+		"hoody/incoming/j1": lineage.Busy, "hoody/incoming/j4-0002": lineage.Retired, "hoody/incoming/j4-0003": lineage.Busy, "hoody/strange": lineage.Foreign,
 	}
 	for _, d := range inventory.Datasets {
 		got, known := refs.Datasets[d.Name]
@@ -136,7 +137,7 @@ func TestFiftyCopiesHoldNoMoreThanTheirBases(t *testing.T) {
 	}
 	inventory := lineage.Inventory{Datasets: []lineage.Dataset{dataset}}
 	snapshots, bookmarks := len(dataset.Snapshots), 0
-	for _, action := range lineage.Collect(inventory, references("s1", inventory, records, nil)).Actions {
+	for _, action := range lineage.Collect(inventory, references("s1", inventory, records, nil, nil)).Actions {
 		switch action.Kind {
 		case lineage.MakeBookmark:
 			bookmarks++

@@ -20,32 +20,31 @@ import (
 // pools each time, so it goes on from wherever it was cut off.
 func (r *run) replicate(ctx context.Context) error {
 	source := r.sourceOf(r.job.SourceServerID)
+	container, err := r.store.GetContainer(ctx, r.job.ContainerID)
+	if err != nil {
+		return err
+	}
 	misled := false
-	wants := func() {}
-	defer func() { wants() }()
 	var manifest Manifest
 	fetched := false
 	for attempt := 1; ; {
 		if !fetched { // else the manifest is the one that was just fetched from
-			var err error
 			if manifest, err = r.manifestFrom(ctx, source); err != nil {
 				return err
 			}
 		}
 		fetched = false
 		planned := r.inFlight.endings()
-		missing, inventory, err := r.missing(ctx, manifest)
+		missing, inventory, err := r.missing(ctx, container.OwnerID, manifest)
 		if err != nil {
 			return err
 		}
-		wanted := r.inFlight.want(guidsOf(missing))
-		wants()
-		wants = wanted
+		r.want(guidsOf(missing))
 		if len(missing) == 0 {
 			return r.settleReplicas(ctx, inventory)
 		}
-		done, wait, claimed := r.inFlight.claim(guidsOf(missing), planned)
-		if !claimed {
+		claimed, wait, ok := r.inFlight.claim(arrivalsOf(missing, container.OwnerID), planned)
+		if !ok {
 			r.log.Info("waits for another replication, and plans again")
 			select {
 			case <-wait:
@@ -54,8 +53,8 @@ func (r *run) replicate(ctx context.Context) error {
 				return ctx.Err()
 			}
 		}
-		err = r.fetch(ctx, source, manifest, missing, inventory)
-		done()
+		err = r.fetch(ctx, source, container.OwnerID, manifest, missing, inventory, claimed)
+		claimed.end()
 		if errors.Is(err, ErrWrongSnapshot) && !misled {
 			// A name of the manifest may have gone to another snapshot meanwhile; the next manifest has the names of now.
 			misled, err = true, planAgain(err)
@@ -71,6 +70,16 @@ func (r *run) replicate(ctx context.Context) error {
 				return err
 			}
 		}
+	}
+}
+
+// want notes what this job lacks, in place of what it lacked before. It holds through the pauses between attempts: what others leave
+// half received waits for it.
+func (r *run) want(guids []lineage.GUID) {
+	before := r.wanted
+	r.wanted = r.inFlight.want(guids)
+	if before != nil {
+		before()
 	}
 }
 
@@ -90,7 +99,7 @@ const maxPlans = 5
 
 // missing plans what has to travel, and returns the pool as it looked then. Only what this agent itself recorded as the same
 // owner's counts as held.
-func (r *run) missing(ctx context.Context, manifest Manifest) (steps []lineage.Step, inventory lineage.Inventory, err error) {
+func (r *run) missing(ctx context.Context, owner string, manifest Manifest) (steps []lineage.Step, inventory lineage.Inventory, err error) {
 	release, err := r.pins.share(ctx)
 	if err != nil {
 		return nil, inventory, err
@@ -99,15 +108,11 @@ func (r *run) missing(ctx context.Context, manifest Manifest) (steps []lineage.S
 	if inventory, err = r.pool.Inventory(ctx); err != nil {
 		return nil, inventory, err
 	}
-	container, err := r.store.GetContainer(ctx, r.job.ContainerID)
-	if err != nil {
-		return nil, inventory, err
-	}
 	// On the source's own pool every node is what it says; from elsewhere only the owner's own data can be built on.
 	local := r.job.SourceServerID == r.id
 	have := lineage.Locate(inventory)
 	if !local {
-		have = lineage.Locate(ownedBy(inventory, container.OwnerID))
+		have = lineage.Locate(ownedBy(inventory, owner))
 	}
 	next := nextReplica(inventory, r.job.ID)
 	steps, err = lineage.Plan(manifest.Nodes, manifest.Wanted, have, func(i int) string { return replicaDataset(r.job.ID, next+i) })
@@ -121,7 +126,7 @@ func (r *run) missing(ctx context.Context, manifest Manifest) (steps []lineage.S
 		}
 	}
 	r.pins.keep(r.job.ID, bases)
-	theirs := lineage.Locate(foreign(inventory, container.OwnerID))
+	theirs := lineage.Locate(foreign(inventory, owner))
 	for _, step := range steps {
 		if name, taken := theirs[step.GUID]; taken {
 			return nil, inventory, errdefs.New(errdefs.ErrPermissionDenied, "", "snapshot %s is here already and belongs to somebody else", step.GUID).WithCause(fmt.Errorf("held as %s", name))
@@ -158,14 +163,27 @@ func guidsOf(steps []lineage.Step) []lineage.GUID {
 	return guids
 }
 
-// fetch receives the steps in order, holding one of the server's replication slots. planned is the pool as it was planned on.
-func (r *run) fetch(ctx context.Context, source Source, manifest Manifest, steps []lineage.Step, planned lineage.Inventory) error {
-	container, err := r.store.GetContainer(ctx, r.job.ContainerID)
-	if err != nil {
-		return err
+// arrivalsOf are the snapshots that steps bring to an owner.
+func arrivalsOf(steps []lineage.Step, owner string) []arrival {
+	arrivals := make([]arrival, len(steps))
+	for i, step := range steps {
+		arrivals[i] = arrivalOf(step, owner)
 	}
+	return arrivals
+}
+
+func arrivalOf(step lineage.Step, owner string) arrival {
+	if roleOf(step) == roleImage {
+		return arrival{step.GUID, owner}
+	}
+	return arrival{guid: step.GUID}
+}
+
+// fetch receives the steps in order, holding one of the server's replication slots. planned is the pool as it was planned on.
+// An image that has arrived is given up of what is claimed: other containers stand on it, too.
+func (r *run) fetch(ctx context.Context, source Source, owner string, manifest Manifest, steps []lineage.Step, planned lineage.Inventory, claimed *claim) error {
 	// Before there is a slot, which may take hours: until then it bears the name of a job that has ended, and would be collected.
-	if err := r.takeOver(ctx, container.OwnerID, steps, planned); err != nil {
+	if err := r.takeOver(ctx, owner, steps, planned); err != nil {
 		return err
 	}
 	if r.options.Transfers != nil {
@@ -209,10 +227,13 @@ func (r *run) fetch(ctx context.Context, source Source, manifest Manifest, steps
 			next = openStream(ctx, source, request(steps[i+1]))
 		}
 		spec := ReceiveSpec{To: step.Target, GUID: step.GUID, Origin: step.Origin, Properties: Properties{
-			propertyRole: roleOf(step), propertyOwner: container.OwnerID, propertyJob: r.job.ID, propertyContainer: r.job.SourceID, "atime": "off",
+			propertyRole: roleOf(step), propertyOwner: owner, propertyJob: r.job.ID, propertyContainer: r.job.SourceID, "atime": "off",
 		}}
 		if err := r.receive(ctx, opening, spec, progress); err != nil {
 			return fmt.Errorf("receive snapshot %s: %w", step.GUID, err)
+		}
+		if roleOf(step) == roleImage {
+			claimed.arrived(arrivalOf(step, owner))
 		}
 		if next == nil && i+1 < len(steps) {
 			next = openStream(ctx, source, request(steps[i+1]))
@@ -318,6 +339,7 @@ func (r *run) settleReplicas(ctx context.Context, inventory lineage.Inventory) e
 		if dataset.ResumeToken != "" {
 			point, err := r.pool.DescribeToken(ctx, dataset.ResumeToken)
 			if err == nil && r.inFlight.isWanted(point.To) {
+				r.inFlight.leave(dataset.Name, point.To)
 				continue // taken over soon; if not, garbage collection finds it without an open job
 			}
 			if err := r.pool.AbortReceive(ctx, dataset.Name); err != nil && !errors.Is(err, errdefs.ErrNotFound) {
@@ -337,6 +359,7 @@ func (r *run) settleReplicas(ctx context.Context, inventory lineage.Inventory) e
 // dropReplicas lets go of what a failed job received. What is whole others may count on by now, each for a part of it; garbage
 // collection knows them all, and takes what nobody wants.
 func (r *run) dropReplicas(ctx context.Context) error {
+	r.want(nil)
 	inventory, err := r.pool.Inventory(ctx)
 	if err != nil {
 		return err

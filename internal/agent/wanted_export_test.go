@@ -4,8 +4,8 @@ package agent
 func (a *Agent) Awaited() bool {
 	a.inFlight.mu.Lock()
 	defer a.inFlight.mu.Unlock()
-	for guid, count := range a.inFlight.wanted {
-		if _, coming := a.inFlight.arrival[guid]; coming && count > 1 {
+	for coming := range a.inFlight.arrival {
+		if a.inFlight.wanted[coming.guid] > 1 {
 			return true
 		}
 	}
