@@ -145,7 +145,7 @@ func TestAdminCommands(t *testing.T) {
 	for check, want := range map[string]doctor.Level{
 		"config": doctor.Fail, "incus": doctor.Fail, "certificate": doctor.Fail, "etcd": doctor.OK, "agent": doctor.OK, "peers": doctor.OK, "token key": doctor.OK,
 	} {
-		if code != exitUnwell || levels[check] != want {
+		if code != exitProblem || levels[check] != want {
 			t.Errorf("doctor: code %d, %s is %q, want %q", code, check, levels[check], want)
 		}
 	}
@@ -223,12 +223,12 @@ func checkLogs(t *testing.T, f *fleet, entries []observer.LoggedEntry, made clie
 func TestDoctorWithoutAnAgent(t *testing.T) {
 	environ := []string{"HOODY_INCUS_SOCKET=/nowhere", "HOODY_STATE_DIR=" + t.TempDir(), "HOODY_RUNTIME_DIR=" + t.TempDir()}
 	code, out, _ := invoke(t, environ, "doctor")
-	if code != exitUnwell || !strings.Contains(out, "OK    config       valid\n") || !strings.Contains(out, "FAIL  agent        no agent answers at ") ||
+	if code != exitProblem || !strings.Contains(out, "OK    config       valid\n") || !strings.Contains(out, "FAIL  agent        no agent answers at ") ||
 		!strings.Contains(out, "-> systemctl status hoody-agent") {
 		t.Errorf("code %d\n%s", code, out)
 	}
 	code, out, _ = invoke(t, []string{"HOODY_LOG_LEVEL=loud"}, "doctor")
-	if code != exitUnwell || !strings.HasPrefix(out, "FAIL  config ") || strings.Count(out, "FAIL") != 1 {
+	if code != exitProblem || !strings.HasPrefix(out, "FAIL  config ") || strings.Count(out, "FAIL") != 1 {
 		t.Errorf("wrong configuration: code %d\n%s", code, out)
 	}
 }

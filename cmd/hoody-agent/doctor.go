@@ -50,7 +50,7 @@ func (p *program) doctorCommand() *cobra.Command {
 				return err
 			}
 			if doctor.Failed(findings) {
-				return errUnwell
+				return errProblem
 			}
 			return nil
 		},

@@ -16,20 +16,20 @@ import (
 
 // The exit codes that the package comment documents.
 const (
-	exitOK     = 0
-	exitFailed = 1
-	exitUsage  = 2
-	exitForced = 3
-	exitAbsent = 4
-	exitUnwell = 5
-	exitConfig = 78
+	exitOK      = 0
+	exitFailed  = 1
+	exitUsage   = 2
+	exitForced  = 3
+	exitAbsent  = 4
+	exitProblem = 5
+	exitConfig  = 78
 )
 
 // errUsage marks what the caller did wrong on the command line, errConfig what is wrong in the configuration.
 var (
-	errUsage  = errors.New("wrong usage")
-	errConfig = errors.New("the configuration is not valid")
-	errUnwell = errors.New("unwell") // said already; nothing is left to print
+	errUsage   = errors.New("wrong usage")
+	errConfig  = errors.New("the configuration is not valid")
+	errProblem = errors.New("something is wrong") // said already; nothing is left to print
 )
 
 // program is what commands share: where they write, what they read, and how they find the configuration. Commands reach
@@ -66,8 +66,8 @@ func (p *program) execute(args []string) int {
 	case errors.Is(err, errUsage):
 		fmt.Fprintf(p.stderr, "hoody-agent: %v\nhoody-agent --help tells what there is\n", err)
 		return exitUsage
-	case errors.Is(err, errUnwell):
-		return exitUnwell
+	case errors.Is(err, errProblem):
+		return exitProblem
 	default:
 		fmt.Fprintf(p.stderr, "hoody-agent: %v\n", err)
 		if errors.Is(err, admin.ErrNoAgent) {

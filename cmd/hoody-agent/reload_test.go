@@ -134,7 +134,7 @@ func TestRequestLimitsChangeWhileTheAgentRuns(t *testing.T) {
 	if refused() {
 		t.Error("refused without a limit")
 	}
-	reload := takeOver(&links{}, limiter)
+	reload := reloadParts(&links{}, limiter)
 	cfg.API.Limits.RequestsPerSecond, cfg.API.Limits.Burst = 1, 1
 	reload(cfg)
 	if !refused() {

@@ -34,7 +34,7 @@ func (p *program) statusCommand() *cobra.Command {
 				return err
 			}
 			if !status.Ready {
-				return errUnwell
+				return errProblem
 			}
 			return nil
 		},

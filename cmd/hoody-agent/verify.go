@@ -36,7 +36,7 @@ func (p *program) verifyCommand() *cobra.Command {
 				return err
 			}
 			if !verification.Equal() {
-				return errUnwell
+				return errProblem
 			}
 			return nil
 		},

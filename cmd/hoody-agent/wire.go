@@ -181,15 +181,15 @@ func assembleFrom(d daemon, h host, credentials *pki.Credentials, records *store
 		},
 		close:   func() error { return errors.Join(links.close(), records.Close(), h.close()) },
 		sources: seen{d: d, records: records, agent: a, links: links, vitals: vital, written: written}.sources(),
+		reload:  reloadParts(links, limiter),
+		ready:   a.Registered(),
 		// Locks that a deadlock would hold. Nothing here waits for ZFS, Incus or etcd.
-		reload: takeOver(links, limiter),
-		ready:  a.Registered(),
-		alive:  func() { records.Mirror().Revision(); d.health.States(); vital.lastPool() },
+		alive: func() { records.Mirror().Revision(); d.health.States(); vital.lastPool() },
 	}, nil
 }
 
-// takeOver hands a configuration to the parts that it changes while they run.
-func takeOver(links *links, limiter *api.Limiter) func(config.Config) {
+// reloadParts hands a configuration to the parts that it changes while they run.
+func reloadParts(links *links, limiter *api.Limiter) func(config.Config) {
 	return func(cfg config.Config) {
 		links.reload(cfg)
 		limiter.Set(limitsOf(cfg))

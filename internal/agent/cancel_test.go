@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hoodynetwork/hoody-agent/internal/agent"
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
@@ -205,5 +206,35 @@ func (f *fleet) cancelled(s *server, jobID string) {
 		case <-f.ctx.Done():
 			f.t.Fatal("not cancelled")
 		}
+	}
+}
+
+// What a cancellation makes fail, such as the source's refusal, may be heard before the cancellation itself.
+func TestWhatFailsOnceItIsCancelledWasCancelled(t *testing.T) {
+	f := newFleet(t, 1)
+	here := f.servers[0]
+	source := f.create(here, "source")
+	for range 10 {
+		here.setFault(func(op, _ string) error {
+			if op != "clone:before" {
+				return nil
+			}
+			_, err := f.records.Update(f.ctx, func(tx *store.Tx) error {
+				open := f.records.Mirror().OpenJobs(here.id)
+				job, err := tx.Job(here.id, open[0].ID)
+				if err != nil {
+					return err
+				}
+				now := time.Now()
+				job.CancelledAt = &now
+				return tx.PutJob(job)
+			})
+			return errors.Join(err, errdefs.New(errdefs.ErrPermissionDenied, "", "no such job"))
+		})
+		copied := f.settled(f.copy(source, here, agent.CopyRequest{}).ID, store.StatusFailed)
+		if copied.LastOperation.State != store.JobCancelled {
+			t.Errorf("the copy is %s: %s", copied.LastOperation.State, copied.FailureReason)
+		}
+		f.must(here.agent.DeleteContainer(f.ctx, caller, copied.ID))
 	}
 }

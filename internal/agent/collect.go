@@ -291,7 +291,7 @@ func (c *collection) conclude(ctx context.Context) error {
 		object.Verdict, object.Reasons = lineage.Later, []string{why}
 	}
 	records.Tombstones = tombstones
-	return c.layToRest(ctx, records, held)
+	return c.pruneTombstones(ctx, records, held)
 }
 
 type heldVersion struct {
@@ -299,9 +299,9 @@ type heldVersion struct {
 	name string // with its separator
 }
 
-// layToRest removes from the tombstones of this server what is gone from the pool, and what a container lists: deleting
+// pruneTombstones removes from the tombstones of this server what is gone from the pool, and what a container lists: deleting
 // that one leaves a tombstone of its own.
-func (c *collection) layToRest(ctx context.Context, records store.References, held map[lineage.GUID]bool) error {
+func (c *collection) pruneTombstones(ctx context.Context, records store.References, held map[lineage.GUID]bool) error {
 	here := make(map[string]bool)
 	for _, container := range records.Containers {
 		here[container.ID] = container.ServerID == c.id

@@ -281,19 +281,19 @@ func (r *run) undoCopy(ctx context.Context) error {
 		if err := releaseSource(tx, *job); err != nil {
 			return err
 		}
-		if err := r.disown(tx, *job, *container); err != nil {
+		if err := r.tombstoneHistory(tx, *job, *container); err != nil {
 			return err
 		}
 		return failContainer(tx, job, container)
 	})
 }
 
-// disown records that nobody lists, on a failed copy's account, the history that came along for it.
-func (a *Agent) disown(tx *store.Tx, job store.Job, container store.Container) error {
+// tombstoneHistory records that nobody lists, on a failed copy's account, the history that came along for it.
+func (a *Agent) tombstoneHistory(tx *store.Tx, job store.Job, container store.Container) error {
 	if job.Kind != store.JobCopy {
 		return nil
 	}
-	return a.entomb(tx, container, guidsIn(job.History))
+	return a.addTombstone(tx, container, guidsIn(job.History))
 }
 
 // releaseSource takes back a failed job's claim to freeze its source.

@@ -109,23 +109,23 @@ func (r *run) finishDelete(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := r.entomb(tx, container, guidsIn(job.Adopted)); err != nil {
+		if err := r.addTombstone(tx, container, guidsIn(job.Adopted)); err != nil {
 			return err
 		}
-		if err := r.buryContainer(tx, container); err != nil {
+		if err := r.deleteRecords(tx, container); err != nil {
 			return err
 		}
 		return r.releaseNames(tx, container)
 	})
 }
 
-// buryContainer removes the container's records and leaves a tombstone: its snapshots were deleted on purpose.
-func (a *Agent) buryContainer(tx *store.Tx, container store.Container) error {
+// deleteRecords removes the container's records and leaves a tombstone: its snapshots were deleted on purpose.
+func (a *Agent) deleteRecords(tx *store.Tx, container store.Container) error {
 	history, err := tx.History(container.ID)
 	if err != nil && !errors.Is(err, errdefs.ErrNotFound) {
 		return err
 	}
-	if err := a.entomb(tx, container, guidsIn(history.Snapshots)); err != nil {
+	if err := a.addTombstone(tx, container, guidsIn(history.Snapshots)); err != nil {
 		return err
 	}
 	tombstone, err := tx.Tombstone(container.ID)
@@ -142,8 +142,8 @@ func (a *Agent) buryContainer(tx *store.Tx, container store.Container) error {
 	return tx.DeleteContainer(container.ID)
 }
 
-// entomb records that snapshots of a container were deleted on purpose; those of earlier deletions stay recorded.
-func (a *Agent) entomb(tx *store.Tx, container store.Container, deleted []lineage.GUID) error {
+// addTombstone records that snapshots of a container were deleted on purpose; those of earlier deletions stay recorded.
+func (a *Agent) addTombstone(tx *store.Tx, container store.Container, deleted []lineage.GUID) error {
 	if len(deleted) == 0 {
 		return nil
 	}

@@ -196,8 +196,10 @@ func (a *Agent) perform(ctx context.Context, job store.Job, cancelled context.Co
 					return
 				}
 				if journalled := r.journal(ctx, func(job *store.Job) {
-					job.Phase = phaseUndo
-					job.Error = jobError(err)
+					job.Phase, job.Error = phaseUndo, jobError(err)
+					if job.CancelledAt != nil && !p.binding { // the source refuses it then, and that may be heard before
+						job.Error = jobError(errCancelled)
+					}
 				}); journalled != nil {
 					r.finished(ctx) // ended already, perhaps: the answer to that was lost
 					return
@@ -226,7 +228,7 @@ func (r *run) abandon(tx *store.Tx, job *store.Job, container *store.Container) 
 	if err := releaseSource(tx, *job); err != nil {
 		return err
 	}
-	if err := r.disown(tx, *job, *container); err != nil {
+	if err := r.tombstoneHistory(tx, *job, *container); err != nil {
 		return err
 	}
 	if err := listAdopted(tx, *job, container); err != nil {

@@ -241,7 +241,7 @@ func (r *run) unlisted(ctx context.Context, name string) (giveUp func(*store.Tx,
 		return nothing, nil
 	}
 	return func(tx *store.Tx, container store.Container) error {
-		return r.entomb(tx, container, []lineage.GUID{made.GUID})
+		return r.addTombstone(tx, container, []lineage.GUID{made.GUID})
 	}, nil
 }
 

@@ -104,5 +104,5 @@ func (a *Agent) dropSnapshots(tx *store.Tx, container *store.Container, history 
 	if err := tx.PutHistory(history); err != nil {
 		return 0, err
 	}
-	return len(dropped), a.entomb(tx, *container, dropped)
+	return len(dropped), a.addTombstone(tx, *container, dropped)
 }

@@ -79,7 +79,7 @@ func (r *run) keepUndo(ctx context.Context, current string, worth bool) (err err
 		if err != nil {
 			return err
 		}
-		return r.entomb(tx, container, earlier)
+		return r.addTombstone(tx, container, earlier)
 	}); err != nil {
 		return err
 	}

@@ -122,9 +122,6 @@ func (m *Metrics) Handler() http.Handler {
 		promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
 }
 
-// Registry is for what brings collectors of its own, such as the embedded etcd.
-func (m *Metrics) Registry() *prometheus.Registry { return m.registry }
-
 // calls measures one kind of call: how long each took, and how those that failed did.
 type calls struct {
 	duration *prometheus.HistogramVec

@@ -106,7 +106,7 @@ func TestScrape(t *testing.T) {
 }
 
 func TestNamesFollowTheConventions(t *testing.T) {
-	families, err := busy(t).Registry().Gather()
+	families, err := busy(t).registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 // exported lists what queries may name: each series of a scrape in which everything has happened, with its labels.
 func exported(t *testing.T) map[string]map[string]bool {
 	t.Helper()
-	families, err := busy(t).Registry().Gather()
+	families, err := busy(t).registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,7 +47,6 @@ type content struct {
 	events     *eventLog
 
 	projectsByUser                                          *index[Project]
-	containersByOwner                                       *index[Container]
 	containersInProject, containersOnServer, containersFrom *index[Container]
 	openJobs                                                *index[Job] // by server
 
@@ -67,7 +66,6 @@ func newContent() *content {
 			}
 			return users
 		}},
-		containersByOwner:   by(func(c *Container) string { return c.OwnerID }),
 		containersInProject: by(func(c *Container) string { return c.ProjectID }),
 		containersOnServer:  by(func(c *Container) string { return c.ServerID }),
 		containersFrom:      by(func(c *Container) string { return c.SourceContainerID }),
@@ -86,7 +84,7 @@ func newContent() *content {
 	c.servers = newTable(func(s *Server) string { return s.ID })
 	c.projects = newTable(func(p *Project) string { return p.ID }, c.projectsByUser)
 	c.containers = newTable(func(c *Container) string { return c.ID },
-		c.containersByOwner, c.containersInProject, c.containersOnServer, c.containersFrom)
+		c.containersInProject, c.containersOnServer, c.containersFrom)
 	c.histories = newTable(func(h *History) string { return h.ContainerID })
 	c.jobs = newTable(func(j *Job) string { return j.ID }, c.openJobs)
 	c.users = newTable(func(u *User) string { return u.ID })

@@ -44,11 +44,6 @@ func (m *Mirror) Containers() []*Container {
 	return read(m, func(c *content) []*Container { return c.containers.ordered.all() })
 }
 
-// ContainersOf returns the containers that the user owns through their projects.
-func (m *Mirror) ContainersOf(userID string) []*Container {
-	return read(m, func(c *content) []*Container { return c.containersByOwner.all(userID) })
-}
-
 // ContainersInProject returns the project's containers.
 func (m *Mirror) ContainersInProject(projectID string) []*Container {
 	return read(m, func(c *content) []*Container { return c.containersInProject.all(projectID) })

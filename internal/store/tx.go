@@ -93,9 +93,6 @@ func (tx *Tx) Server(id string) (Server, error) { return getRecord[Server](tx, K
 // PutServer writes the record; an unchanged one costs nothing.
 func (tx *Tx) PutServer(s Server) error { return putRecord(tx, KindServer, s.ID, s) }
 
-// DeleteServer removes the record; a missing one is fine.
-func (tx *Tx) DeleteServer(id string) error { return tx.deleteRecord(KindServer, id) }
-
 // Project returns the project.
 func (tx *Tx) Project(id string) (Project, error) { return getRecord[Project](tx, KindProject, id) }
 
