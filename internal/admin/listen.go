@@ -11,10 +11,9 @@ import (
 	"syscall"
 )
 
-// Listen opens the socket: mode 0660, for its owner and the group; for the owner alone where
-// there is no such group. A socket
-// that nobody listens on any more is replaced; whoever calls holds the lock of the state directory, so there is no
-// other agent to take it from.
+// Listen opens the socket: mode 0660, for its owner and the group; for the owner alone where there is no such group. A socket
+// that nobody listens on any more is replaced; whoever calls holds the lock of the state directory, so there is no other agent
+// to take it from.
 func Listen(path, group string) (_ net.Listener, err error) {
 	defer func() {
 		if err != nil {

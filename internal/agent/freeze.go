@@ -386,7 +386,7 @@ func syncBase(container *store.Container) lineage.GUID {
 	switch {
 	case container.SourceContainerID == "":
 		return 0
-	case container.SyncBase == 0: // made before there was such a thing
+	case container.SyncBase == 0: // recorded before SyncBase existed
 		return container.Generation.Base
 	default:
 		return container.SyncBase

@@ -61,19 +61,42 @@ func (r *run) preflight(ctx context.Context, source Source, steps []lineage.Step
 	if err != nil {
 		return fmt.Errorf("estimate: %w", err)
 	}
-	space, err := r.pool.Space(ctx)
+	space, reserve, room, err := r.room(ctx)
 	if err != nil {
 		return err
 	}
 	arrived := r.partlyReceived(ctx, interrupted)
 	needed := estimate.Bytes - min(estimate.Bytes, arrived)
-	reserve := r.reserve(space.Size)
-	room := space.Free - min(space.Free, reserve)
 	r.log.Debug("preflight", zap.Int("streams", len(steps)), zap.Uint64("needed", needed), zap.Uint64("free", space.Free), zap.Uint64("reserve", reserve))
 	if !r.underWay.promise(progress, needed, room) {
 		return errdefs.New(errdefs.ErrExhausted, codeInsufficientSpace,
 			"Not enough space on the target server: about %s are needed, %s are free, of which %s are kept in reserve and what other transfers still bring is spoken for",
 			humanize.IBytes(needed), humanize.IBytes(space.Free), humanize.IBytes(reserve))
+	}
+	return nil
+}
+
+// room is how much of the pool transfers may take, with what it has free and what of that is kept in reserve, in bytes.
+func (r *run) room(ctx context.Context) (space Space, reserve, room uint64, err error) {
+	if space, err = r.pool.Space(ctx); err != nil {
+		return space, 0, 0, err
+	}
+	reserve = r.reserve(space.Size)
+	return space, reserve, space.Free - min(space.Free, reserve), nil
+}
+
+// roomStep is what a transfer is granted at a time beyond its estimate, in bytes.
+const roomStep = 256 << 20
+
+// moreRoom grants a transfer more than was estimated, as long as there is room. An estimate is no more than the peer's word, and
+// zfs send's can be short as well.
+func (r *run) moreRoom(ctx context.Context, progress *progress) error {
+	_, _, room, err := r.room(ctx)
+	if err != nil {
+		return err
+	}
+	if !r.underWay.promise(progress, roomStep, room) {
+		return errdefs.New(errdefs.ErrExhausted, codeInsufficientSpace, "more comes than was estimated, and the target has no room for it")
 	}
 	return nil
 }

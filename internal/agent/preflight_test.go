@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"context"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -85,6 +86,32 @@ func TestAStreamOfAnotherSnapshotIsRefused(t *testing.T) {
 	copied = f.settled(f.copy(source, there, agent.CopyRequest{}).ID, store.StatusFailed)
 	if !strings.Contains(copied.FailureReason, errdefs.ErrCorrupt.Error()) {
 		t.Errorf("reason %q", copied.FailureReason)
+	}
+	if left := f.leftovers(there); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+// cramped is a pool that estimates streams to be nothing, and has room for nothing but its reserve.
+type cramped struct{ agent.Pool }
+
+func (cramped) Estimate(context.Context, ...agent.SendSpec) (uint64, error) { return 0, nil }
+
+func (cramped) Space(context.Context) (agent.Space, error) {
+	return agent.Space{Size: 100 << 20, Free: 10 << 20}, nil
+}
+
+// What a peer says of a stream's size is its word; the reserve does not depend on it.
+func TestAStreamIsHeldToItsEstimate(t *testing.T) {
+	f := newFleet(t, 2, func(f *fleet) {
+		f.watch = func(_ string, pool agent.Pool) agent.Pool { return cramped{pool} }
+	})
+	here, there := f.servers[0], f.servers[1]
+	source := f.create(here, "source")
+	f.write(source, "data/file", random(1, 1<<20))
+	copied := f.settled(f.copy(source, there, agent.CopyRequest{}).ID, store.StatusFailed)
+	if !strings.Contains(copied.FailureReason, "ran out of space or quota during the transfer") {
+		t.Errorf("the reason: %s", copied.FailureReason)
 	}
 	if left := f.leftovers(there); len(left) > 0 {
 		t.Errorf("left behind: %v", left)

@@ -156,18 +156,25 @@ func (t *transfersUnderWay) promise(p *progress, bytes, room uint64) bool {
 	return true
 }
 
+// exceeded tells whether more has come than was promised room.
+func (p *progress) exceeded() bool { return p.bytes.Load() > p.expected.Load() }
+
 // countingReader counts a stream and keeps its error. Its Close is the stream's: a receiver that failed ends a Read that hangs.
 type countingReader struct {
 	io.ReadCloser
-	count *atomic.Uint64
-	total uint64
-	err   error
+	progress *progress
+	more     func() error // asks for room when more comes than was promised
+	total    uint64
+	err      error
 }
 
 func (c *countingReader) Read(p []byte) (int, error) {
 	n, err := c.ReadCloser.Read(p)
-	c.count.Add(uint64(n))
+	c.progress.bytes.Add(uint64(n))
 	c.total += uint64(n)
+	if err == nil && c.progress.exceeded() {
+		err = c.more()
+	}
 	if err != nil {
 		c.err = err
 	}

@@ -59,7 +59,7 @@ func (r *run) receive(ctx context.Context, opening *opening, spec ReceiveSpec, p
 	if err != nil {
 		return err
 	}
-	counted := &countingReader{ReadCloser: stream, count: &progress.bytes}
+	counted := &countingReader{ReadCloser: stream, progress: progress, more: func() error { return r.moreRoom(ctx, progress) }}
 	err = r.pool.Receive(ctx, spec, counted)
 	if (err == nil || errors.Is(err, errdefs.ErrAborted)) && counted.err != nil && !errors.Is(counted.err, io.EOF) {
 		// What the stream says about its end counts: why it was cut off, or that it was not what was sent.

@@ -95,7 +95,7 @@ func (a *Agent) snapshotsReadable(ctx context.Context) error {
 }
 
 // maxSnapshots is how many a user may keep of a container of the server; it is in the record of every server that has
-// registered since there is such a thing.
+// registered since that field exists.
 func (a *Agent) maxSnapshots(server store.Server) int {
 	if server.MaxSnapshots > 0 {
 		return server.MaxSnapshots

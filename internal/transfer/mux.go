@@ -17,8 +17,8 @@ const (
 	// only hold an attacker's streams, 256 KiB of window each.
 	acceptBacklog = 64
 
-	// keepAliveInterval is how often each side pings; the dialling one also looks how long the answer took (Dialer.watch). A connection that died without a word is noticed within
-	// this plus connectionWriteTimeout.
+	// keepAliveInterval is how often each side pings; the dialling one also looks how long the answer took (Dialer.watch). A
+	// connection that died without a word is noticed within this plus connectionWriteTimeout.
 	keepAliveInterval = 20 * time.Second
 
 	// connectionWriteTimeout bounds queueing plus one socket write, and is the timeout of a ping as well. With the

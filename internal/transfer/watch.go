@@ -30,7 +30,7 @@ func (w *widening) observe(rtt time.Duration) (due bool) {
 	return w.seen >= w.needed
 }
 
-// vain is that a new session found the way no longer: the pings had waited for the session's own streams. It is tried half as often
+// vain is that a new session found the round trip no longer: the pings had waited for the session's own streams. It is tried half as often
 // from now on.
 func (w *widening) vain() {
 	w.seen = 0
@@ -38,7 +38,7 @@ func (w *widening) vain() {
 }
 
 // watch keeps a session alive until it is closed: it pings in place of yamux, which would not tell how long that took, ends the
-// session when no answer comes, and replaces it when the way has become too long for its window.
+// session when no answer comes, and replaces it when the round trip has become too long for its window.
 func (d *Dialer) watch(serverID string, p *peer, s *session) {
 	pings := d.config.pings
 	if pings == nil {
@@ -98,7 +98,7 @@ func (d *Dialer) widen(serverID string, p *peer, old *session) bool {
 	p.retired = append(p.retired, old)
 	p.session = fresh
 	d.tasks.Go(func() { d.watch(serverID, p, fresh) })
-	d.config.Log.Info("the way to a peer has become longer: new streams have a larger window", zap.String("peer", serverID),
+	d.config.Log.Info("the round trip to a peer has become longer: new streams have a larger window", zap.String("peer", serverID),
 		zap.Uint32("window", fresh.window), zap.Uint32("before", old.window))
 	return true
 }

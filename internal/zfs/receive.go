@@ -149,8 +149,8 @@ type feedResult struct {
 	read    error // its Read failed
 }
 
-// feed copies a stream whose header is acceptable, to accept as well, and of the wanted snapshot, to w and closes w. Before the first byte is copied it tells the GUID of
-// the stream's snapshot.
+// feed copies a stream to w and closes w. It refuses the stream of another snapshot than the wanted one, and one whose header accept
+// refuses, before a byte is copied; the snapshot's GUID it tells before that.
 func feed(w *os.File, stream io.Reader, wanted lineage.GUID, accept func(header []byte) error, tell chan<- lineage.GUID) feedResult {
 	defer w.Close()
 	source := &recordingReader{from: stream}
