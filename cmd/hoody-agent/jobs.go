@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -128,7 +129,7 @@ func fromOf(job admin.Job) string {
 
 func phaseOf(job admin.Job) string {
 	if job.Attempts == 0 {
-		return orElse(job.Phase, "-")
+		return cmp.Or(job.Phase, "-")
 	}
 	return fmt.Sprintf("%s (%d failed)", job.Phase, job.Attempts)
 }

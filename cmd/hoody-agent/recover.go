@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -136,13 +137,13 @@ func printRecovery(w io.Writer, r agent.Recovery, applied bool) {
 		fmt.Fprintln(w)
 		var rows [][]string
 		for _, c := range r.Containers {
-			rows = append(rows, []string{c.ID, orElse(c.Name, "-"), string(c.Verdict), orElse(string(c.Status), "-"), strconv.Itoa(c.Snapshots)})
+			rows = append(rows, []string{c.ID, cmp.Or(c.Name, "-"), string(c.Verdict), cmp.Or(string(c.Status), "-"), strconv.Itoa(c.Snapshots)})
 		}
 		table(w, []string{"CONTAINER", "NAME", "RECORD", "STATUS", "SNAPSHOTS"}, rows)
 	}
 	for _, c := range r.Containers {
 		for _, line := range detailsOf(c) {
-			fmt.Fprintf(w, "%s: %s\n", orElse(oneLine(c.Name), c.ID), oneLine(line))
+			fmt.Fprintf(w, "%s: %s\n", cmp.Or(oneLine(c.Name), c.ID), oneLine(line))
 		}
 	}
 	for _, job := range r.Jobs {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -222,8 +223,8 @@ func serverRecord(cfg config.Config, id, version string) store.Server {
 	now := time.Now().UTC()
 	record := store.Server{
 		ID: id, Name: cfg.Server.Name, Country: cfg.Server.Country, Region: cfg.Server.Region, City: cfg.Server.City, Datacenter: cfg.Server.Datacenter,
-		MaxContainers: cfg.Server.MaxContainers, MaxSnapshots: cfg.Server.MaxSnapshots, PeerAddress: orElse(cfg.Peer.Advertise, cfg.Peer.Listen),
-		APIAddress: orElse(cfg.API.Advertise, cfg.API.Listen), Version: version, CreatedAt: now, UpdatedAt: now,
+		MaxContainers: cfg.Server.MaxContainers, MaxSnapshots: cfg.Server.MaxSnapshots, PeerAddress: cmp.Or(cfg.Peer.Advertise, cfg.Peer.Listen),
+		APIAddress: cmp.Or(cfg.API.Advertise, cfg.API.Listen), Version: version, CreatedAt: now, UpdatedAt: now,
 	}
 	var memory unix.Sysinfo_t
 	if err := unix.Sysinfo(&memory); err == nil {
@@ -243,11 +244,4 @@ func orNone(count int) int {
 		return -1
 	}
 	return count
-}
-
-func orElse(value, otherwise string) string {
-	if value == "" {
-		return otherwise
-	}
-	return value
 }

@@ -27,7 +27,7 @@ func (r *run) replicate(ctx context.Context) error {
 	misled := false
 	var manifest Manifest
 	fetched := false
-	for attempt := 1; ; {
+	for failures := 0; ; {
 		if !fetched { // else the manifest is the one that was just fetched from
 			if manifest, err = r.manifestFrom(ctx, source); err != nil {
 				return err
@@ -59,16 +59,15 @@ func (r *run) replicate(ctx context.Context) error {
 			// A name of the manifest may have gone to another snapshot meanwhile; the next manifest has the names of now.
 			misled, err = true, planAgain(err)
 		}
-		fetched = err == nil
-		if err != nil && (!errors.Is(err, errdefs.ErrStale) || attempt == maxPlans) {
+		if fetched = err == nil; fetched {
+			continue
+		}
+		if failures++; !errors.Is(err, errdefs.ErrStale) || failures == maxPlans {
 			return err
 		}
-		if err != nil {
-			attempt++
-			r.log.Info("plans again", zap.Error(err))
-			if err := sleep(ctx, 100*time.Millisecond); err != nil {
-				return err
-			}
+		r.log.Info("plans again", zap.Error(err))
+		if err := sleep(ctx, 100*time.Millisecond); err != nil {
+			return err
 		}
 	}
 }

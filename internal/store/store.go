@@ -8,6 +8,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -91,22 +92,14 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Observe == nil {
 		o.Observe = func(string, time.Duration, error) {}
 	}
-	o.LeaseTTL = orDefault(o.LeaseTTL, DefaultLeaseTTL)
-	o.Heartbeat = orDefault(o.Heartbeat, DefaultHeartbeat)
-	o.UpdateTimeout = orDefault(o.UpdateTimeout, DefaultUpdateTimeout)
-	o.JobRetention = orDefault(o.JobRetention, DefaultJobRetention)
-	o.Housekeeping = orDefault(o.Housekeeping, DefaultHousekeeping)
-	o.EventRetention = orDefault(o.EventRetention, DefaultEventRetention)
-	o.MaxEvents = orDefault(o.MaxEvents, DefaultMaxEvents)
+	o.LeaseTTL = cmp.Or(o.LeaseTTL, DefaultLeaseTTL)
+	o.Heartbeat = cmp.Or(o.Heartbeat, DefaultHeartbeat)
+	o.UpdateTimeout = cmp.Or(o.UpdateTimeout, DefaultUpdateTimeout)
+	o.JobRetention = cmp.Or(o.JobRetention, DefaultJobRetention)
+	o.Housekeeping = cmp.Or(o.Housekeeping, DefaultHousekeeping)
+	o.EventRetention = cmp.Or(o.EventRetention, DefaultEventRetention)
+	o.MaxEvents = cmp.Or(o.MaxEvents, DefaultMaxEvents)
 	return o, nil
-}
-
-func orDefault[T comparable](value, otherwise T) T {
-	var zero T
-	if value == zero {
-		return otherwise
-	}
-	return value
 }
 
 // Store is an open store. Its methods are safe for concurrent use.

@@ -6,6 +6,7 @@
 package embedded
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -114,7 +115,7 @@ func Start(ctx context.Context, opts Options, logger *zap.Logger) (_ *Server, er
 	if s.etcd, err = embed.StartEtcd(config); err != nil {
 		return nil, fmt.Errorf("start embedded etcd in %s: %w", opts.Dir, err)
 	}
-	if err := s.awaitReady(ctx, orDefault(opts.StartTimeout, DefaultStartTimeout)); err != nil {
+	if err := s.awaitReady(ctx, cmp.Or(opts.StartTimeout, DefaultStartTimeout)); err != nil {
 		return nil, fmt.Errorf("start embedded etcd in %s: %w", opts.Dir, err)
 	}
 	s.level.SetLevel(zap.WarnLevel)
@@ -157,9 +158,9 @@ func (s *Server) config(opts Options) (*embed.Config, error) {
 	config.SnapshotCount, config.SnapshotCatchUpEntries = snapshotEntries, catchUpEntries
 
 	// Request limits stay etcd's defaults, so that what is written here also fits an external cluster.
-	config.QuotaBackendBytes = orDefault(opts.QuotaBytes, DefaultQuotaBytes)
+	config.QuotaBackendBytes = cmp.Or(opts.QuotaBytes, DefaultQuotaBytes)
 	config.AutoCompactionMode = embed.CompactorModePeriodic
-	config.AutoCompactionRetention = orDefault(opts.Compaction, DefaultCompaction).String()
+	config.AutoCompactionRetention = cmp.Or(opts.Compaction, DefaultCompaction).String()
 	config.BootstrapDefragThresholdMegabytes = defragAtBootMiB
 	config.UnsafeNoFsync = opts.Unsynced
 
@@ -243,12 +244,4 @@ func quiet(logger *zap.Logger, level zap.AtomicLevel) *zap.Logger {
 		return logger
 	}
 	return logger.WithOptions(zap.IncreaseLevel(level))
-}
-
-func orDefault[T comparable](value, otherwise T) T {
-	var zero T
-	if value == zero {
-		return otherwise
-	}
-	return value
 }
