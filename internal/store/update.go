@@ -26,9 +26,16 @@ const (
 	maxAttempts   = 100
 	queueAfter    = 2 // attempts that run beside others; further ones take turns
 	conflictPause = 5 * time.Millisecond
+
+	// queuePatience is how long a writer waits for its turn, in timeouts of a transaction: whoever asks for fifty copies of one
+	// template at once waits for fifty transactions.
+	queuePatience = 6
 )
 
-var errConflicts = errors.New("other writers kept getting in between")
+var (
+	errConflicts = errors.New("other writers kept getting in between")
+	errCrowded   = errors.New("lost to other writers; has to wait for its turn")
+)
 
 // Update runs fn in one serializable transaction and returns the revision it was written at, once this process's mirror
 // shows it: whoever got the revision reads his own writes here, and elsewhere after Mirror.WaitRevision.
@@ -50,10 +57,15 @@ func (s *Store) Update(ctx context.Context, fn func(tx *Tx) error) (revision int
 		return 0, fmt.Errorf("update: %w", err)
 	}
 	a := &attempt{store: s, fn: fn}
-	err = s.bounded(ctx, func(ctx context.Context) error {
+	commit := func(ctx context.Context) error {
 		revision, err = a.commit(ctx)
 		return err
-	})
+	}
+	if err = s.bounded(ctx, commit); errors.Is(err, errCrowded) {
+		if err = a.queue(ctx); err == nil {
+			err = s.bounded(ctx, commit)
+		}
+	}
 	if a.lost != nil {
 		err = s.bounded(ctx, func(ctx context.Context) error {
 			revision, err = a.settle(ctx)
@@ -83,6 +95,9 @@ type attempt struct {
 
 func (a *attempt) commit(ctx context.Context) (revision int64, err error) {
 	defer func(began time.Time) {
+		if errors.Is(a.failed, errCrowded) {
+			return // goes on
+		}
 		if a.failed != nil {
 			a.store.opts.Observe("update", time.Since(began), nil) // the transaction's own answer
 			return
@@ -139,8 +154,11 @@ func (a *attempt) run(ctx context.Context, stm concurrency.STM) error {
 	if a.runs++; a.runs > maxAttempts {
 		return fmt.Errorf("update: gave up after %d attempts: %w: %w", maxAttempts, errdefs.ErrBusy, errConflicts)
 	}
-	if err := a.backOff(ctx); err != nil {
+	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("update: %w: %w", errdefs.ErrUnavailable, err)
+	}
+	if err := a.backOff(ctx); err != nil {
+		return err
 	}
 	a.tx = &Tx{stm: stm, keys: a.store.keys, reads: make(map[string]int64), before: make(map[string]string), writes: make(map[string]string)}
 	if err := a.fn(a.tx); err != nil {
@@ -155,20 +173,14 @@ func (a *attempt) run(ctx context.Context, stm concurrency.STM) error {
 	return nil
 }
 
-// backOff makes writers of this process that lost twice take turns, so that a crowd on one record costs one attempt each
-// instead of its square. Conflicts with other processes are only spread out.
+// backOff sends a writer that lost twice to the queue, so that a crowd on one record costs one attempt each instead of its square.
+// Conflicts with other processes are only spread out.
 func (a *attempt) backOff(ctx context.Context) error {
-	if err := ctx.Err(); err != nil || a.runs <= queueAfter {
-		return err
+	if a.runs <= queueAfter {
+		return nil
 	}
 	if !a.queued {
-		select {
-		case a.store.turn <- struct{}{}:
-			a.queued = true
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+		return errCrowded
 	}
 	pause := time.NewTimer(rand.N(conflictPause))
 	defer pause.Stop()
@@ -176,7 +188,22 @@ func (a *attempt) backOff(ctx context.Context) error {
 	case <-pause.C:
 		return nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return fmt.Errorf("update: %w: %w", errdefs.ErrUnavailable, ctx.Err())
+	}
+}
+
+// queue waits until this is the one writer of the process whose turn it is; leaveQueue gives the turn on. The time counts apart from
+// what the transaction takes.
+func (a *attempt) queue(ctx context.Context) error {
+	bounded, cancel := context.WithTimeout(ctx, queuePatience*a.store.opts.UpdateTimeout)
+	defer cancel()
+	select {
+	case a.store.turn <- struct{}{}:
+		a.queued = true
+		a.runs-- // the last one did not run
+		return nil
+	case <-bounded.Done():
+		return fmt.Errorf("update: wait for the turn: %w: %w", errdefs.ErrUnavailable, bounded.Err())
 	}
 }
 

@@ -8,6 +8,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
 )
@@ -253,6 +256,34 @@ func TestUpdateGivesUpOnEndlessConflicts(t *testing.T) {
 	}
 	if project, err := other.GetProject(testContext(t), "p1"); err != nil || project.Containers != maxAttempts {
 		t.Errorf("the others' %d writes: %d, %v", maxAttempts, project.Containers, err)
+	}
+}
+
+// A crowd on one record takes longer than one transaction may, and each of it has its turn.
+func TestACrowdIsNotATimeout(t *testing.T) {
+	t.Parallel()
+	const writers, each = 40, 20 * time.Millisecond
+	s := openEmbedded(t, func(o *Options) { o.UpdateTimeout = writers * each / 2 })
+	var group errgroup.Group
+	for range writers {
+		group.Go(func() error {
+			_, err := s.Update(testContext(t), func(tx *Tx) error {
+				project, err := tx.Project("p1")
+				if err != nil && !errors.Is(err, errdefs.ErrNotFound) {
+					return err
+				}
+				time.Sleep(each) // what etcd takes when it is busy
+				project.ID, project.Containers = "p1", project.Containers+1
+				return tx.PutProject(project)
+			})
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Error(err)
+	}
+	if project, err := s.GetProject(testContext(t), "p1"); err != nil || project.Containers != writers {
+		t.Errorf("%d writes, %v", project.Containers, err)
 	}
 }
 
