@@ -343,9 +343,9 @@ copy and source share the snapshot: it was read whole, there was nothing to comp
 func TestReportForPeople(t *testing.T) {
 	var text strings.Builder
 	printReport(&text, agent.Report{DryRun: true, Objects: []lineage.Object{
-		{Name: "containers/hoody-1@hoody-x", Used: 10, Verdict: lineage.Keep, Reasons: []string{"undo"}},
-		{Name: "hoody/generations/1", Used: 2 << 20, Verdict: lineage.Removable, Reasons: []string{"nobody refers to it"}},
-		{Name: "hoody/generations/2@mine", Verdict: lineage.Lost, Reasons: []string{"no record lists it", "no tombstone"}},
+		{Name: "containers/hoody-1@hoody-x", Used: 10, Verdict: lineage.VerdictKept, Reasons: []string{"undo"}},
+		{Name: "hoody/generations/1", Used: 2 << 20, Verdict: lineage.VerdictRemovable, Reasons: []string{"nobody refers to it"}},
+		{Name: "hoody/generations/2@mine", Verdict: lineage.VerdictUnlisted, Reasons: []string{"no record lists it", "no tombstone"}},
 	}}, false)
 	want := `VERDICT    OBJECT                    USED     WHY
 removable  hoody/generations/1       2.0 MiB  nobody refers to it

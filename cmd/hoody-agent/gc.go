@@ -55,10 +55,10 @@ func printReport(w io.Writer, report agent.Report, all bool) {
 	counts := make(map[lineage.Verdict]int)
 	for _, object := range report.Objects {
 		counts[object.Verdict]++
-		if object.Verdict == lineage.Removable {
+		if object.Verdict == lineage.VerdictRemovable {
 			removable += object.Used
 		}
-		if all || object.Verdict != lineage.Keep {
+		if all || object.Verdict != lineage.VerdictKept {
 			rows = append(rows, []string{string(object.Verdict), object.Name, humanBytes(object.Used), strings.Join(object.Reasons, "; ")})
 		}
 	}
@@ -66,8 +66,8 @@ func printReport(w io.Writer, report agent.Report, all bool) {
 		table(w, []string{"VERDICT", "OBJECT", "USED", "WHY"}, rows)
 		fmt.Fprintln(w)
 	}
-	fmt.Fprintf(w, "%d kept, %d removable (at least %s), %d unlisted, %d foreign, %d deferred\n", counts[lineage.Keep],
-		counts[lineage.Removable], humanBytes(removable), counts[lineage.Lost], counts[lineage.Alien], counts[lineage.Later])
+	fmt.Fprintf(w, "%d kept, %d removable (at least %s), %d unlisted, %d foreign, %d deferred\n", counts[lineage.VerdictKept],
+		counts[lineage.VerdictRemovable], humanBytes(removable), counts[lineage.VerdictUnlisted], counts[lineage.VerdictForeign], counts[lineage.VerdictDeferred])
 	switch {
 	case report.ReadOnly != "":
 		fmt.Fprintf(w, "nothing may be removed now: %s\n", oneLine(report.ReadOnly))

@@ -208,7 +208,7 @@ func (v *vitals) collected(report agent.Report, err error) {
 	removed := make(map[string]int)
 	if err == nil {
 		for _, object := range report.Objects {
-			if object.Verdict == lineage.Removed {
+			if object.Verdict == lineage.VerdictRemoved {
 				removed[sortOf(object.Name)]++
 			}
 		}

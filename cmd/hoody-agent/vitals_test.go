@@ -79,7 +79,7 @@ func TestVitals(t *testing.T) {
 		{"collection failed", func(v *vitals, _ *sick, _ *poolState) { v.collected(agent.Report{}, errdefs.ErrUnavailable) }, []health.Code{health.GCFailing}, true},
 		{"collection works again", func(v *vitals, _ *sick, _ *poolState) {
 			v.collected(agent.Report{}, errdefs.ErrUnavailable)
-			v.collected(agent.Report{Objects: []lineage.Object{{Name: "hoody/generations/x@y", Verdict: lineage.Removed}}}, nil)
+			v.collected(agent.Report{Objects: []lineage.Object{{Name: "hoody/generations/x@y", Verdict: lineage.VerdictRemoved}}}, nil)
 		}, nil, true},
 		{"dry run failed", func(v *vitals, _ *sick, _ *poolState) {
 			v.collected(agent.Report{DryRun: true}, errdefs.ErrUnavailable)

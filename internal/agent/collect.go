@@ -275,12 +275,12 @@ func (c *collection) conclude(ctx context.Context) error {
 	}
 	for i := range c.report.Objects {
 		object := &c.report.Objects[i]
-		if object.Verdict != lineage.Removable {
+		if object.Verdict != lineage.VerdictRemovable {
 			continue
 		}
 		at := strings.IndexAny(object.Name, "@#")
 		if at < 0 && !left[object.Name] || at >= 0 && !versions[heldVersion{object.GUID, object.Name[at:]}] {
-			object.Verdict = lineage.Removed
+			object.Verdict = lineage.VerdictRemoved
 			c.report.Removed++
 			continue
 		}
@@ -288,7 +288,7 @@ func (c *collection) conclude(ctx context.Context) error {
 		if why == "" {
 			why = "what stands on it could not go yet"
 		}
-		object.Verdict, object.Reasons = lineage.Later, []string{why}
+		object.Verdict, object.Reasons = lineage.VerdictDeferred, []string{why}
 	}
 	records.Tombstones = tombstones
 	return c.pruneTombstones(ctx, records, held)

@@ -33,7 +33,7 @@ func (s *server) collect() agent.Report {
 	again, err := s.agent.Collect(s.fleet.ctx, true)
 	s.fleet.must(err)
 	for _, object := range again.Objects {
-		if object.Verdict == lineage.Removable {
+		if object.Verdict == lineage.VerdictRemovable {
 			s.fleet.t.Errorf("%s is left by a collection, and the next one would remove it", object.Name)
 		}
 	}
@@ -342,7 +342,7 @@ func TestForeignThingsStayAndAreReported(t *testing.T) {
 	report := here.collect()
 	displaced := "hoody/generations/" + copied.LastOperation.ID
 	for name, want := range map[string]lineage.Verdict{
-		displaced: lineage.Keep, displaced + "@by-hand": lineage.Alien, "hoody/generations/by-hand": lineage.Alien,
+		displaced: lineage.VerdictKept, displaced + "@by-hand": lineage.VerdictForeign, "hoody/generations/by-hand": lineage.VerdictForeign,
 	} {
 		if got := here.object(report, name); got.Verdict != want || len(got.Reasons) == 0 {
 			t.Errorf("%s is %s because of %v, want %s", name, got.Verdict, got.Reasons, want)
@@ -432,7 +432,7 @@ func TestWhatIsBusyGoesLater(t *testing.T) {
 	here.setFault(nil)
 	deferred := 0
 	for _, object := range report.Objects {
-		if object.Verdict == lineage.Later {
+		if object.Verdict == lineage.VerdictDeferred {
 			deferred++
 		}
 	}

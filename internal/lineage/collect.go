@@ -91,10 +91,10 @@ type Verdict string
 
 // The verdicts.
 const (
-	Keep      Verdict = "kept"      // somebody refers to it, or something that stays depends on it
-	Removable Verdict = "removable" // goes
-	Removed   Verdict = "removed"   // gone, where a collection was carried out
-	Lost      Verdict = "unlisted"  // a user's snapshot that no record lists and nobody deleted: kept
-	Alien     Verdict = "foreign"   // not the agent's: not touched
-	Later     Verdict = "deferred"  // in use for the moment
+	VerdictKept      Verdict = "kept"      // somebody refers to it, or something that stays depends on it
+	VerdictRemovable Verdict = "removable" // goes
+	VerdictRemoved   Verdict = "removed"   // gone, where a collection was carried out
+	VerdictUnlisted  Verdict = "unlisted"  // a user's snapshot that no record lists and nobody deleted: kept
+	VerdictForeign   Verdict = "foreign"   // not the agent's: not touched
+	VerdictDeferred  Verdict = "deferred"  // in use for the moment
 )

@@ -60,7 +60,7 @@ func TestCollect(t *testing.T) {
 			},
 			want: []string{"destroy-snapshot containers/a@hoody-1-freeze", "destroy-snapshot containers/a@hoody-2-marker", "destroy-snapshot containers/a@hoody-3"},
 			verdicts: map[string]lineage.Verdict{
-				cur + "@hoody-4": lineage.Lost, cur + "@hoody-5-freeze": lineage.Keep, cur + "@snapshot-x": lineage.Alien, cur + "@hoody-6": lineage.Keep,
+				cur + "@hoody-4": lineage.VerdictUnlisted, cur + "@hoody-5-freeze": lineage.VerdictKept, cur + "@snapshot-x": lineage.VerdictForeign, cur + "@hoody-6": lineage.VerdictKept,
 			},
 		},
 		{
@@ -151,7 +151,7 @@ func TestCollect(t *testing.T) {
 			datasets: []lineage.Dataset{named(dead, "", 1, "by-hand", "hoody-2-freeze"), named(cur, dead+"@hoody-2-freeze", 11, "hoody-11-marker")},
 			refs:     lineage.References{Datasets: uses{cur: use(lineage.Current, "a"), dead: use(lineage.Retired, "a")}, Wanted: marks{11: why}},
 			verdicts: map[string]lineage.Verdict{
-				dead: lineage.Keep, dead + "@by-hand": lineage.Alien, dead + "@hoody-2-freeze": lineage.Keep, cur: lineage.Keep,
+				dead: lineage.VerdictKept, dead + "@by-hand": lineage.VerdictForeign, dead + "@hoody-2-freeze": lineage.VerdictKept, cur: lineage.VerdictKept,
 			},
 		},
 		{
@@ -175,8 +175,8 @@ func TestCollect(t *testing.T) {
 			refs: lineage.References{Datasets: uses{cur: use(lineage.Current, "a"), "hoody/incoming/j": use(lineage.Busy, "")}},
 			want: []string{"destroy-snapshot containers/a@hoody-3-freeze"},
 			verdicts: map[string]lineage.Verdict{
-				cur + "@hoody-1-freeze": lineage.Keep, cur + "@hoody-2-freeze": lineage.Keep,
-				"hoody/incoming/j": lineage.Later, "hoody/incoming/j@hoody-21-marker": lineage.Later,
+				cur + "@hoody-1-freeze": lineage.VerdictKept, cur + "@hoody-2-freeze": lineage.VerdictKept,
+				"hoody/incoming/j": lineage.VerdictDeferred, "hoody/incoming/j@hoody-21-marker": lineage.VerdictDeferred,
 			},
 		},
 		{
@@ -203,7 +203,7 @@ func TestCollect(t *testing.T) {
 				if want, asked := test.verdicts[object.Name]; asked && object.Verdict != want {
 					t.Errorf("%s is %s (%v), want %s", object.Name, object.Verdict, object.Reasons, want)
 				}
-				if object.Verdict != lineage.Removable && len(object.Reasons) == 0 {
+				if object.Verdict != lineage.VerdictRemovable && len(object.Reasons) == 0 {
 					t.Errorf("%s is %s without a reason", object.Name, object.Verdict)
 				}
 			}

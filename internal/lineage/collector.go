@@ -106,17 +106,17 @@ func (c *collector) sweep() bool {
 			d.partial = false
 		}
 		for _, s := range slices.Clone(d.snapshots) {
-			if verdict, _ := c.judge(s); verdict == Removable {
+			if verdict, _ := c.judge(s); verdict == VerdictRemovable {
 				c.destroySnapshot(s)
 			}
 		}
 		for _, b := range slices.Clone(d.bookmarks) {
-			if verdict, _ := c.judgeBookmark(b); verdict == Removable {
+			if verdict, _ := c.judgeBookmark(b); verdict == VerdictRemovable {
 				c.act(DestroyBookmark, d.name+"#"+b.name, b.guid, "")
 				c.drop(&d.bookmarks, b)
 			}
 		}
-		if verdict, _ := c.judgeDataset(d); verdict == Removable {
+		if verdict, _ := c.judgeDataset(d); verdict == VerdictRemovable {
 			c.destroyDataset(d)
 		}
 	}
@@ -127,31 +127,31 @@ func (c *collector) sweep() bool {
 func (c *collector) judge(s *paperVersion) (Verdict, []string) {
 	switch s.in.use.Kind {
 	case Busy:
-		return Later, []string{s.in.use.Why}
+		return VerdictDeferred, []string{s.in.use.Why}
 	case Foreign, Fixed:
-		return Alien, []string{"in a dataset that is not the agent's"}
+		return VerdictForeign, []string{"in a dataset that is not the agent's"}
 	}
 	if s.deferred {
-		return Later, []string{"marked for destruction by somebody else"}
+		return VerdictDeferred, []string{"marked for destruction by somebody else"}
 	}
 	if reasons := slices.Concat(c.refs.Wanted[s.guid], c.refs.Names[s.name]); len(reasons) > 0 {
-		return Keep, reasons
+		return VerdictKept, reasons
 	}
 	switch {
 	case c.refs.Deleted[s.guid], OwnSnapshot(s.name):
 	case s.in.use.Kind == Image && strings.HasPrefix(s.name, agentPrefix): // received for the agent's own sake
 	case strings.HasPrefix(s.name, agentPrefix):
-		return Lost, []string{"no container lists it, and nobody deleted it"}
+		return VerdictUnlisted, []string{"no container lists it, and nobody deleted it"}
 	default:
-		return Alien, []string{"not made by the agent"}
+		return VerdictForeign, []string{"not made by the agent"}
 	}
 	if s == c.newestBase(s.in) {
-		return Keep, append(slices.Clone(c.refs.Bases[s.guid]), "the newest base: tells whether the container has changed since")
+		return VerdictKept, append(slices.Clone(c.refs.Bases[s.guid]), "the newest base: tells whether the container has changed since")
 	}
 	if len(s.clones) > 0 {
-		return Keep, []string{dependants(s.clones)}
+		return VerdictKept, []string{dependants(s.clones)}
 	}
-	return Removable, nil
+	return VerdictRemovable, nil
 }
 
 // newestBase is the base that stays a snapshot.
@@ -185,13 +185,13 @@ func dependants(clones []*paperDataset) string {
 func (c *collector) judgeBookmark(b *paperVersion) (Verdict, []string) {
 	switch {
 	case b.in.use.Kind == Busy:
-		return Later, []string{b.in.use.Why}
+		return VerdictDeferred, []string{b.in.use.Why}
 	case b.in.use.Kind == Foreign, b.in.use.Kind == Fixed, !strings.HasPrefix(b.name, agentPrefix):
-		return Alien, []string{"not made by the agent"}
+		return VerdictForeign, []string{"not made by the agent"}
 	case len(c.refs.Bases[b.guid]) == 0, slices.ContainsFunc(b.in.snapshots, func(s *paperVersion) bool { return s.guid == b.guid }):
-		return Removable, nil
+		return VerdictRemovable, nil
 	default:
-		return Keep, c.refs.Bases[b.guid]
+		return VerdictKept, c.refs.Bases[b.guid]
 	}
 }
 
@@ -200,11 +200,11 @@ func (c *collector) judgeBookmark(b *paperVersion) (Verdict, []string) {
 func (c *collector) judgeDataset(d *paperDataset) (Verdict, []string) {
 	switch d.use.Kind {
 	case Foreign:
-		return Alien, []string{d.use.Why}
+		return VerdictForeign, []string{d.use.Why}
 	case Fixed, Current:
-		return Keep, []string{d.use.Why}
+		return VerdictKept, []string{d.use.Why}
 	case Busy:
-		return Later, []string{d.use.Why}
+		return VerdictDeferred, []string{d.use.Why}
 	}
 	var reasons []string
 	if len(d.snapshots) > 0 {
@@ -214,7 +214,7 @@ func (c *collector) judgeDataset(d *paperDataset) (Verdict, []string) {
 		reasons = append(reasons, "has the child "+d.children[0])
 	}
 	for _, b := range d.bookmarks {
-		if verdict, _ := c.judgeBookmark(b); verdict == Alien {
+		if verdict, _ := c.judgeBookmark(b); verdict == VerdictForeign {
 			reasons = append(reasons, "has the foreign bookmark "+b.name)
 		}
 	}
@@ -222,9 +222,9 @@ func (c *collector) judgeDataset(d *paperDataset) (Verdict, []string) {
 		reasons = append(reasons, why)
 	}
 	if len(reasons) > 0 {
-		return Keep, reasons
+		return VerdictKept, reasons
 	}
-	return Removable, nil
+	return VerdictRemovable, nil
 }
 
 // destroySnapshot lets a snapshot go; a base leaves its bookmark.
@@ -304,7 +304,7 @@ func (c *collector) takeOver(heir, d *paperDataset) {
 		if !older(s) {
 			continue
 		}
-		if verdict, _ := c.judge(s); verdict == Alien || verdict == Later {
+		if verdict, _ := c.judge(s); verdict == VerdictForeign || verdict == VerdictDeferred {
 			c.blocked[d] = fmt.Sprintf("%s cannot take it over: snapshot %s is %s", heir.name, s.name, verdict)
 			return
 		}
@@ -383,14 +383,14 @@ func (c *collector) objects(inv Inventory) []Object {
 			verdict, reasons := c.judgeDataset(d)
 			add(name, 0, inv.Datasets[i].Used, verdict, reasons)
 		} else {
-			add(name, 0, inv.Datasets[i].Used, Removable, nil)
+			add(name, 0, inv.Datasets[i].Used, VerdictRemovable, nil)
 		}
 		if use.Kind == Foreign || use.Kind == Fixed {
 			continue
 		}
 		for _, s := range inv.Datasets[i].Snapshots {
 			v := c.versions[name+"@"+s.Name]
-			verdict, reasons := Removable, []string(nil)
+			verdict, reasons := VerdictRemovable, []string(nil)
 			if !v.gone {
 				verdict, reasons = c.judge(v)
 			}
@@ -398,7 +398,7 @@ func (c *collector) objects(inv Inventory) []Object {
 		}
 		for _, b := range inv.Datasets[i].Bookmarks {
 			v := c.versions[name+"#"+b.Name]
-			verdict, reasons := Removable, []string(nil)
+			verdict, reasons := VerdictRemovable, []string(nil)
 			if !v.gone {
 				verdict, reasons = c.judgeBookmark(v)
 			}

@@ -118,7 +118,7 @@ func (d *driver) takeForeign(ctx context.Context, s *server) error {
 			continue
 		}
 		full, _ := foreignIn(inventory, name)
-		if !slices.ContainsFunc(report.Objects, func(o lineage.Object) bool { return o.Name == full && o.Verdict == lineage.Alien }) {
+		if !slices.ContainsFunc(report.Objects, func(o lineage.Object) bool { return o.Name == full && o.Verdict == lineage.VerdictForeign }) {
 			return fmt.Errorf("%s is not reported as foreign (%s)", full, verdicts(report, full))
 		}
 		if err := s.pool.DestroySnapshot(ctx, full); err != nil {
