@@ -33,7 +33,7 @@ func TestRealPrograms(t *testing.T) {
 	made := 0
 	// Each look into a real pool is a command or two, a tenth of a second each on a slow host: three agents that collect every
 	// few seconds would keep it busy with nothing else. Programs collect themselves, too.
-	base := &modeltest.Base{Dir: t.TempDir(), RecordPace: 3 * time.Second, CollectPace: 10 * time.Second, Sparing: true, Patience: 10 * time.Minute, Host: func(dir string) (modeltest.Host, error) {
+	base := &modeltest.Base{Dir: t.TempDir(), RecordPace: 3 * time.Second, CollectPace: time.Minute, Sparing: true, Patience: 10 * time.Minute, Host: func(dir string) (modeltest.Host, error) {
 		made++
 		h := &zfsHost{root: fmt.Sprintf("%s/h%d-%d", dataset, os.Getpid(), made), dir: dir}
 		t.Cleanup(func() { _ = exec.Command("zfs", "destroy", "-R", h.root).Run() })
