@@ -26,21 +26,9 @@ func (a *Agent) Copy(ctx context.Context, caller Caller, sourceID string, reques
 		if err != nil {
 			return err
 		}
-		project, err := tx.Project(request.TargetProjectID)
-		if errors.Is(err, errdefs.ErrNotFound) {
-			return resourceNotFound("Target project")
-		}
+		project, err := copyTarget(tx, caller, sourceProject.UserID, request.TargetProjectID)
 		if err != nil {
 			return err
-		}
-		if err := allow(caller, project, store.PermissionEdit, resourceNotFound("Target project")); err != nil {
-			return err
-		}
-		if !caller.sees(project.RealmIDs) {
-			return errdefs.New(errdefs.ErrPermissionDenied, "INSUFFICIENT_PERMISSIONS", "Containers cannot be copied to another realm")
-		}
-		if project.UserID != sourceProject.UserID {
-			return errdefs.New(errdefs.ErrPermissionDenied, "INSUFFICIENT_PERMISSIONS", "Containers can be copied only between projects of the same owner")
 		}
 		if !settled(source.Status) {
 			return stateConflict("Container cannot be copied while it is %s", source.Status)
@@ -89,6 +77,27 @@ func (a *Agent) Copy(ctx context.Context, caller Caller, sourceID string, reques
 		return CopyResult{View: view, JobID: receipt.JobID}, err
 	}
 	return CopyResult{View: a.view(container), PrivateKey: private, JobID: job.ID}, nil
+}
+
+// copyTarget is the project that a copy goes to: the caller may edit it, and it is the source's owner's.
+func copyTarget(tx *store.Tx, caller Caller, owner, id string) (store.Project, error) {
+	project, err := tx.Project(id)
+	if errors.Is(err, errdefs.ErrNotFound) {
+		return project, resourceNotFound("Target project")
+	}
+	if err != nil {
+		return project, err
+	}
+	if err := allow(caller, project, store.PermissionEdit, resourceNotFound("Target project")); err != nil {
+		return project, err
+	}
+	if !caller.sees(project.RealmIDs) {
+		return project, errdefs.New(errdefs.ErrPermissionDenied, "INSUFFICIENT_PERMISSIONS", "Containers cannot be copied to another realm")
+	}
+	if project.UserID != owner {
+		return project, errdefs.New(errdefs.ErrPermissionDenied, "INSUFFICIENT_PERMISSIONS", "Containers can be copied only between projects of the same owner")
+	}
+	return project, nil
 }
 
 // settled tells whether a container is in a state that can be copied or worked on.
@@ -182,32 +191,6 @@ func (r *run) createCopyInstance(ctx context.Context) error {
 	return err
 }
 
-// instanceSpec describes a container to the runtime. Autostart stays off until the job ends: only the job starts it.
-func (r *run) instanceSpec(container store.Container, config map[string]string) InstanceSpec {
-	return InstanceSpec{
-		Name:        InstanceName(container.ID),
-		ContainerID: container.ID,
-		Description: container.Name,
-		Env:         container.Env,
-		Config:      config,
-		RootSize:    r.job.RootSize,
-		IDMap:       r.job.IDMap,
-		Protected:   true,
-	}
-}
-
-// ownInstance makes sure that an instance which exists already is this container's.
-func (r *run) ownInstance(ctx context.Context) error {
-	instance, err := r.runtime.Instance(ctx, InstanceName(r.job.ContainerID))
-	if err != nil {
-		return err
-	}
-	if instance.ContainerID != r.job.ContainerID {
-		return errdefs.New(errdefs.ErrAlreadyExists, "", "instance %s exists and is not this agent's", instance.Name)
-	}
-	return nil
-}
-
 func (r *run) startCopy(ctx context.Context) error {
 	if err := r.dropStub(ctx); err != nil {
 		return err
@@ -248,19 +231,6 @@ func (r *run) finishCopy(ctx context.Context) error {
 		container.SyncedAt = job.Freeze.At
 		return tx.PutHistory(store.History{ContainerID: container.ID, Snapshots: job.History})
 	})
-}
-
-// restoreAutostart gives the instance its own autostart back, which the swap had turned off.
-func (r *run) restoreAutostart(ctx context.Context) error {
-	container, err := r.store.GetContainer(ctx, r.job.ContainerID)
-	if err != nil {
-		return err
-	}
-	value := "false"
-	if container.Autostart {
-		value = "true"
-	}
-	return r.runtime.Configure(ctx, InstanceName(container.ID), map[string]string{configAutostart: value})
 }
 
 // undoCopy removes what the job made and leaves the container failed, with the reason, for its owner to delete.
@@ -310,28 +280,6 @@ func releaseSource(tx *store.Tx, job store.Job) error {
 	}
 	source.PendingFreezes = slices.DeleteFunc(source.PendingFreezes, func(id string) bool { return id == job.ID })
 	return tx.PutContainer(source)
-}
-
-// removeInstance deletes the job's instance, if it is the job's.
-func (r *run) removeInstance(ctx context.Context) error {
-	name := InstanceName(r.job.ContainerID)
-	err := r.ownInstance(ctx)
-	if errors.Is(err, errdefs.ErrAlreadyExists) {
-		return nil
-	}
-	if errors.Is(err, errdefs.ErrNotFound) {
-		return r.runtime.Delete(ctx, name) // which waits for one whose making was given up on
-	}
-	if err != nil {
-		return err
-	}
-	if err := r.end(ctx, name); err != nil {
-		return err
-	}
-	if err := r.runtime.Protect(ctx, name, false); err != nil && !errors.Is(err, errdefs.ErrNotFound) {
-		return err
-	}
-	return r.runtime.Delete(ctx, name)
 }
 
 func failContainer(_ *store.Tx, job *store.Job, container *store.Container) error {
