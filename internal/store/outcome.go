@@ -22,19 +22,16 @@ var ErrOutcomeUnknown = fmt.Errorf("etcd's answer is lost, the outcome is not kn
 // settlePause is the pause between two attempts to find out what came of a transaction.
 const settlePause = 100 * time.Millisecond
 
-// settle finds out what came of the transaction whose answer got lost, and runs the function again if it was not written.
-// A request is answered either way then: that of a user who is told to try again would meet what it had made itself.
+// settle finds out what came of the transaction whose answer got lost: the revision that it was written at, or 0 when it is not and
+// the function can run again. A request is answered either way then: that of a user who is told to try again would meet what it
+// had made itself.
 func (a *attempt) settle(ctx context.Context) (revision int64, err error) {
 	for {
 		revision, err = a.store.outcome(ctx, a.lost)
 		switch {
-		case err == nil && revision > 0:
-			return revision, nil
 		case err == nil:
 			a.lost = nil
-			if revision, err = a.commit(ctx); a.lost == nil {
-				return revision, err
-			}
+			return revision, nil
 		case errors.Is(err, errReplaced):
 			return 0, fmt.Errorf("update: %w", err) // what it was sent to is gone
 		case !errors.Is(err, errdefs.ErrUnavailable):

@@ -113,6 +113,7 @@ type Store struct {
 	client   *clientv3.Client
 	mirror   *Mirror
 	receipts receiptLease
+	slots    chan struct{} // held by the transactions under way
 	turn     chan struct{} // held by the writer whose turn it is, see attempt.backOff
 
 	stop    context.CancelFunc
@@ -132,6 +133,7 @@ func Open(ctx context.Context, opts Options) (_ *Store, err error) {
 		opts:   opts,
 		logger: opts.Logger.Named("store"),
 		keys:   keyspace(opts.Prefix),
+		slots:  make(chan struct{}, maxUnderWay),
 		turn:   make(chan struct{}, 1),
 		stop:   func() {},
 	}

@@ -24,12 +24,14 @@ const (
 
 const (
 	maxAttempts   = 100
-	queueAfter    = 2 // attempts that run beside others; further ones take turns
+	queueAfter    = 1 // attempts that run beside others; further ones take turns
 	conflictPause = 5 * time.Millisecond
 
-	// queuePatience is how long a writer waits for its turn, in timeouts of a transaction: whoever asks for fifty copies of one
+	// maxUnderWay is how many transactions are under way at once. More would slow each other down, and many meet on the same records.
+	maxUnderWay = 16
+	// waitTimeouts is how long a writer waits for its turn, in timeouts of a transaction: whoever asks for fifty copies of one
 	// template at once waits for fifty transactions.
-	queuePatience = 6
+	waitTimeouts = 6
 )
 
 var (
@@ -57,21 +59,7 @@ func (s *Store) Update(ctx context.Context, fn func(tx *Tx) error) (revision int
 		return 0, fmt.Errorf("update: %w", err)
 	}
 	a := &attempt{store: s, fn: fn}
-	commit := func(ctx context.Context) error {
-		revision, err = a.commit(ctx)
-		return err
-	}
-	if err = s.bounded(ctx, commit); errors.Is(err, errCrowded) {
-		if err = a.queue(ctx); err == nil {
-			err = s.bounded(ctx, commit)
-		}
-	}
-	if a.lost != nil {
-		err = s.bounded(ctx, func(ctx context.Context) error {
-			revision, err = a.settle(ctx)
-			return err
-		})
-	}
+	revision, err = a.perform(ctx)
 	a.leaveQueue()
 	if err != nil {
 		return 0, err
@@ -91,6 +79,60 @@ type attempt struct {
 	tx     *Tx
 	failed error // what fn or the checks around it returned; nil when etcd is to blame
 	lost   *Tx   // the transaction that etcd gave no answer to; nil for none
+}
+
+// perform commits, in its turn where there is a crowd, and until it is known what came of it. Each part has a timeout of its own.
+func (a *attempt) perform(ctx context.Context) (revision int64, err error) {
+	deadline := time.Now().Add(waitTimeouts * a.store.opts.UpdateTimeout)
+	for {
+		err = a.inSlot(ctx, func(ctx context.Context) error {
+			revision, err = a.commit(ctx)
+			return err
+		})
+		switch {
+		case errors.Is(err, errCrowded):
+			err = a.queue(ctx)
+		case a.lost != nil:
+			err = a.store.bounded(ctx, func(ctx context.Context) error {
+				revision, err = a.settle(ctx)
+				return err
+			})
+			if err == nil && revision > 0 {
+				return revision, nil
+			}
+			if err == nil && time.Now().After(deadline) {
+				err = fmt.Errorf("update: etcd's answers get lost: %w", errdefs.ErrUnavailable)
+			}
+		default:
+			return revision, err
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+}
+
+// inSlot does a part of the work when there is a slot for it; whose turn it is needs none.
+func (a *attempt) inSlot(ctx context.Context, do func(context.Context) error) error {
+	if !a.queued {
+		if err := a.await(ctx, a.store.slots, a.store.opts.UpdateTimeout); err != nil {
+			return err
+		}
+		defer func() { <-a.store.slots }()
+	}
+	return a.store.bounded(ctx, do)
+}
+
+// await puts a token into a channel as soon as there is room. The time counts apart from what the transaction takes.
+func (a *attempt) await(ctx context.Context, room chan<- struct{}, patience time.Duration) error {
+	bounded, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	select {
+	case room <- struct{}{}:
+		return nil
+	case <-bounded.Done():
+		return fmt.Errorf("update: wait for other writers: %w: %w", errdefs.ErrUnavailable, bounded.Err())
+	}
 }
 
 func (a *attempt) commit(ctx context.Context) (revision int64, err error) {
@@ -173,7 +215,7 @@ func (a *attempt) run(ctx context.Context, stm concurrency.STM) error {
 	return nil
 }
 
-// backOff sends a writer that lost twice to the queue, so that a crowd on one record costs one attempt each instead of its square.
+// backOff sends a writer that lost to another to the queue, so that a crowd on one record costs one attempt each instead of its square.
 // Conflicts with other processes are only spread out.
 func (a *attempt) backOff(ctx context.Context) error {
 	if a.runs <= queueAfter {
@@ -192,19 +234,14 @@ func (a *attempt) backOff(ctx context.Context) error {
 	}
 }
 
-// queue waits until this is the one writer of the process whose turn it is; leaveQueue gives the turn on. The time counts apart from
-// what the transaction takes.
+// queue waits until this is the one writer of the process whose turn it is; leaveQueue gives the turn on.
 func (a *attempt) queue(ctx context.Context) error {
-	bounded, cancel := context.WithTimeout(ctx, queuePatience*a.store.opts.UpdateTimeout)
-	defer cancel()
-	select {
-	case a.store.turn <- struct{}{}:
-		a.queued = true
-		a.runs-- // the last one did not run
-		return nil
-	case <-bounded.Done():
-		return fmt.Errorf("update: wait for the turn: %w: %w", errdefs.ErrUnavailable, bounded.Err())
+	if err := a.await(ctx, a.store.turn, waitTimeouts*a.store.opts.UpdateTimeout); err != nil {
+		return err
 	}
+	a.queued = true
+	a.runs-- // the last one did not run
+	return nil
 }
 
 func (a *attempt) leaveQueue() {
