@@ -11,11 +11,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
 	"github.com/hoodynetwork/hoody-agent/internal/store"
@@ -41,6 +43,7 @@ type Options struct {
 	NoForceStop      bool          // a container that does not stop in time fails the operation instead of being stopped by force
 	OperationTimeout time.Duration // of a start, stop and their kind whose request has none, either half of a restart; 60 s by default
 	MaxOpenJobs      int           // accepted and unfinished jobs per server; 1,000 by default
+	MaxHeavyPhases   int           // phases at a time that keep the host busy; twice the processors and at least 4 by default
 	Transfers        Gate          // what replications from other servers wait for; nil for nothing
 	SpaceReserve     uint64        // bytes of the pool that transfers leave free; by default a twentieth and at least 1 GiB, at most a tenth
 	ReportInterval   time.Duration // how often the server's sizes are refreshed; 30 s by default
@@ -80,7 +83,8 @@ type Agent struct {
 	manifests *manifestCache
 	inFlight  *inFlight
 	underWay  transfersUnderWay
-	instances *turns // by container: settings that are being applied to its instance
+	heavy     *semaphore.Weighted // a slot per heavy phase
+	instances *turns              // by container: settings that are being applied to its instance
 
 	sampling  sync.Mutex    // held while files are looked at
 	measuring chan struct{} // a slot per instance being measured
@@ -116,6 +120,7 @@ func New(options Options) (*Agent, error) {
 	setDefault(&options.StopTimeout, 30*time.Second)
 	setDefault(&options.OperationTimeout, 60*time.Second)
 	setDefault(&options.MaxOpenJobs, 1000)
+	setDefault(&options.MaxHeavyPhases, max(4, 2*runtime.GOMAXPROCS(0)))
 	setDefault(&options.ReportInterval, 30*time.Second)
 	setDefault(&options.RecordInterval, 5*time.Second)
 	setDefault(&options.InspectInterval, 5*time.Minute)
@@ -142,6 +147,7 @@ func New(options Options) (*Agent, error) {
 		freezes:   newFreezeRounds(),
 		manifests: newManifestCache(),
 		inFlight:  newInFlight(),
+		heavy:     semaphore.NewWeighted(int64(options.MaxHeavyPhases)),
 
 		pins:       newPins(),
 		unseen:     newUnseen(),

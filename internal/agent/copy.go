@@ -157,8 +157,8 @@ var copyOperation = operation{
 	phases: []phase{
 		{name: "replicate", do: (*run).replicate, patient: true},
 		{name: "clone", do: (*run).cloneOrFetchAgain, patient: true},
-		{name: "prepare", do: (*run).prepare},
-		{name: "instance", do: (*run).createCopyInstance},
+		{name: "prepare", do: (*run).prepare, heavy: true},
+		{name: "instance", do: (*run).createCopyInstance, heavy: true},
 		{name: "swap", do: (*run).swap, binding: true},
 		{name: "start", do: (*run).startCopy, outlastsRuntime: true, binding: true},
 		{name: "finish", do: (*run).finishCopy, concluding: true, binding: true},

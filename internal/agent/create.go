@@ -98,8 +98,8 @@ func imageAlias(image string) string {
 // A create: an instance from a local image, given an identity of its own before its first boot.
 var createOperation = operation{
 	phases: []phase{
-		{name: "instance", do: (*run).createInstance},
-		{name: "prepare", do: (*run).prepareCreated},
+		{name: "instance", do: (*run).createInstance, heavy: true},
+		{name: "prepare", do: (*run).prepareCreated, heavy: true},
 		{name: "start", do: (*run).startCreated, outlastsRuntime: true},
 		{name: "finish", do: (*run).finishCreate, concluding: true},
 	},

@@ -2,7 +2,9 @@ package agent_test
 
 import (
 	"fmt"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -93,4 +95,40 @@ func TestNobodyWaitsForWhatComesAfterTheImage(t *testing.T) {
 	}
 	close(proceed)
 	f.settled(slow.ID, store.StatusRunning)
+}
+
+// Of the phases that keep a host busy a few run at a time, however many copies come at once; all of them come to their end.
+func TestHeavyPhasesTakeTurns(t *testing.T) {
+	f := newFleet(t, 1)
+	here := f.servers[0]
+	source := f.create(here, "source")
+	most := int32(max(4, 2*runtime.GOMAXPROCS(0)))
+	var atOnce, seen atomic.Int32
+	var once sync.Once
+	full := make(chan struct{})
+	here.setFault(func(op, _ string) error {
+		switch op {
+		case "create-instance:before":
+			now := atOnce.Add(1)
+			for before := seen.Load(); now > before && !seen.CompareAndSwap(before, now); before = seen.Load() {
+			}
+			if now == most {
+				once.Do(func() { close(full) }) // all that may be at it are
+			}
+			<-full
+		case "create-instance:after":
+			atOnce.Add(-1)
+		}
+		return nil
+	})
+	var copies []store.Container
+	for range 3 * most {
+		copies = append(copies, f.copy(source, here, agent.CopyRequest{}))
+	}
+	for _, copied := range copies {
+		f.settled(copied.ID, store.StatusRunning)
+	}
+	if seen.Load() != most {
+		t.Errorf("%d instances were made at once, want %d", seen.Load(), most)
+	}
 }

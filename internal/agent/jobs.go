@@ -28,6 +28,9 @@ type phase struct {
 	concluding bool
 	// binding phases are not ended by a cancellation: it comes too late.
 	binding bool
+	// Of heavy phases, which keep the host busy and wait for nobody, a few run at a time: fifty copies that arrive at once would
+	// otherwise starve everything else on it, the server's lease included.
+	heavy bool
 }
 
 // givesUp tells whether an attempt, counted from one, was the last.
@@ -266,8 +269,13 @@ func (r *run) attempt(ctx context.Context, p phase) error {
 	}
 	pauses := newPauses(r.job.Progress)
 	for attempt := 1; ; attempt++ {
+		release, err := r.slotFor(ctx, p)
+		if err != nil {
+			return err
+		}
 		began := time.Now()
-		err := p.do(r, ctx)
+		err = p.do(r, ctx)
+		release()
 		if r.options.Observe.Phase != nil {
 			r.options.Observe.Phase(r.job.Kind, p.name, time.Since(began), err)
 		}
@@ -298,6 +306,17 @@ func (r *run) attempt(ctx context.Context, p phase) error {
 			return err
 		}
 	}
+}
+
+// slotFor waits until a phase may run. It fails when ctx ends first.
+func (r *run) slotFor(ctx context.Context, p phase) (release func(), err error) {
+	if !p.heavy {
+		return func() {}, nil
+	}
+	if err := r.heavy.Acquire(ctx, 1); err != nil {
+		return nil, err
+	}
+	return func() { r.heavy.Release(1) }, nil
 }
 
 // journalIn is journal for a phase. In a concluding one nothing but the end of the job or of ctx is a reason to give up: the

@@ -56,7 +56,7 @@ func (a *Agent) RestoreSnapshot(ctx context.Context, caller Caller, id, name str
 var restoreOperation = operation{
 	phases: []phase{
 		{name: "clone", do: (*run).cloneHeld, patient: true},
-		{name: "prepare", do: (*run).prepare},
+		{name: "prepare", do: (*run).prepare, heavy: true},
 		{name: "swap", do: (*run).swap, binding: true},
 		{name: "start", do: (*run).startAsBefore, outlastsRuntime: true, binding: true},
 		{name: "finish", do: (*run).finishRestore, concluding: true, binding: true},

@@ -86,7 +86,7 @@ var syncOperation = operation{
 		{name: "replicate", do: (*run).replicate, patient: true},
 		{name: "compare", do: (*run).compare},
 		{name: "clone", do: (*run).cloneOrFetchAgain, patient: true},
-		{name: "prepare", do: (*run).prepare},
+		{name: "prepare", do: (*run).prepare, heavy: true},
 		{name: "swap", do: (*run).swap, binding: true},
 		{name: "start", do: (*run).startAsBefore, outlastsRuntime: true, binding: true},
 		{name: "finish", do: (*run).finishSync, concluding: true, binding: true},
