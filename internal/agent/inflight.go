@@ -113,8 +113,10 @@ type claim struct {
 func (c *claim) arrived(snapshot arrival) {
 	c.inFlight.mu.Lock()
 	defer c.inFlight.mu.Unlock()
-	c.release(snapshot)
-	c.open = slices.DeleteFunc(c.open, func(other arrival) bool { return other == snapshot })
+	if i := slices.Index(c.open, snapshot); i >= 0 {
+		c.release(snapshot)
+		c.open = slices.Delete(c.open, i, i+1)
+	}
 }
 
 // end gives up whatever is left.

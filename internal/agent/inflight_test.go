@@ -72,6 +72,7 @@ func TestAnImageThatHasArrivedIsFree(t *testing.T) {
 		t.Fatal("an image in flight is claimed again")
 	}
 	claimed.arrived(image)
+	claimed.arrived(image) // once more changes nothing
 	<-wait
 	if _, _, ok := f.claim([]arrival{image, {guid: 4}}, planned); ok {
 		t.Error("a plan from before it arrived is accepted")
