@@ -7,6 +7,8 @@ package lineage
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -93,6 +95,17 @@ func (d Dataset) Snapshot(name string) (Snapshot, bool) {
 // Inventory is everything a pool holds below its root, at one moment.
 type Inventory struct {
 	Datasets []Dataset `json:"datasets"` // sorted by name
+}
+
+// Clone returns a copy that has nothing in common with inv.
+func (inv Inventory) Clone() Inventory {
+	datasets := slices.Clone(inv.Datasets)
+	for i := range datasets {
+		datasets[i].Snapshots = slices.Clone(datasets[i].Snapshots)
+		datasets[i].Bookmarks = slices.Clone(datasets[i].Bookmarks)
+		datasets[i].Properties = maps.Clone(datasets[i].Properties)
+	}
+	return Inventory{Datasets: datasets}
 }
 
 // Dataset returns the dataset of that name.

@@ -30,7 +30,17 @@ const (
 // made has local properties; a third command then tells a renamed dataset from one that is new, and new ones are left
 // out. Where a rename got in between, the listing is repeated, and after a few attempts the error is ErrBusy. A snapshot
 // made or destroyed meanwhile may or may not be listed; callers that destroy hold a lock against changes of their own.
+//
+// Calls that come together share the commands. Each gets a copy of its own.
 func (p *Pool) Inventory(ctx context.Context) (lineage.Inventory, error) {
+	inventory, err := p.inventories.get(ctx)
+	if err != nil {
+		return lineage.Inventory{}, err
+	}
+	return inventory.Clone(), nil
+}
+
+func (p *Pool) inventory(ctx context.Context) (lineage.Inventory, error) {
 	began := time.Now()
 	for attempt := 1; ; attempt++ {
 		l, err := p.list(ctx)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hoodynetwork/hoody-agent/internal/agent"
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
+	"github.com/hoodynetwork/hoody-agent/internal/lineage"
 )
 
 // DefaultGrace is how long a command may take to end by itself once its context is done.
@@ -49,6 +50,8 @@ type Pool struct {
 	mountinfo string
 	features  knownFeatures
 	idle      bool // streams run at idle priority
+
+	inventories *shared[lineage.Inventory]
 }
 
 var _ agent.Pool = (*Pool)(nil)
@@ -95,6 +98,7 @@ func Open(ctx context.Context, root string, opts Options) (*Pool, error) {
 		mountinfo: opts.Mountinfo,
 		idle:      opts.IdlePriority,
 	}
+	pool.inventories = newShared(pool.inventory)
 	if _, err := pool.library.get(ctx, root); err != nil {
 		return nil, fmt.Errorf("open pool %s: %w", root, err)
 	}
