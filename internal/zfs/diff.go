@@ -55,7 +55,8 @@ func (p *Pool) written(ctx context.Context, full, dataset string) (uint64, error
 //
 // zfs diff needs the dataset mounted. Where it is mounted already that mount serves, otherwise it is mounted privately
 // meanwhile; not read-only, since Incus could not mount it beside that (EBUSY, tried). While it compares, ZFS holds a temporary
-// snapshot that is marked for deferred destruction. Contents are not compared: a file that was written with what it held counts as modified, and so does one whose access time changed.
+// snapshot that is marked for deferred destruction. Contents are not compared: a file that was written with what it held counts
+// as modified, and so does one whose access time changed.
 func (p *Pool) Diff(ctx context.Context, snapshot string, limit int) (changes []agent.Change, err error) {
 	full, dataset, err := p.snapshot(snapshot)
 	if err != nil {

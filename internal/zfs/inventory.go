@@ -35,11 +35,12 @@ const (
 func (p *Pool) Inventory(ctx context.Context) (lineage.Inventory, error) {
 	inventory, err := p.inventories.get(ctx)
 	if err != nil {
-		return lineage.Inventory{}, err
+		return lineage.Inventory{}, fmt.Errorf("inventory of %s: %w", p.root, err)
 	}
 	return inventory.Clone(), nil
 }
 
+// inventory is one reading for Inventory.
 func (p *Pool) inventory(ctx context.Context) (lineage.Inventory, error) {
 	began := time.Now()
 	for attempt := 1; ; attempt++ {
@@ -48,7 +49,7 @@ func (p *Pool) inventory(ctx context.Context) (lineage.Inventory, error) {
 			err = p.checkAppeared(ctx, l)
 		}
 		if err != nil {
-			return lineage.Inventory{}, fmt.Errorf("inventory of %s: %w", p.root, err)
+			return lineage.Inventory{}, err
 		}
 		if l.torn == "" {
 			inventory := l.inventory()
@@ -57,7 +58,7 @@ func (p *Pool) inventory(ctx context.Context) (lineage.Inventory, error) {
 		}
 		p.log.Debug("inventory is torn", zap.Int("attempt", attempt), zap.String("reason", l.torn))
 		if attempt == inventoryAttempts {
-			return lineage.Inventory{}, fmt.Errorf("inventory of %s: %s: %w", p.root, l.torn, errdefs.ErrBusy)
+			return lineage.Inventory{}, fmt.Errorf("%s: %w", l.torn, errdefs.ErrBusy)
 		}
 	}
 }
