@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -217,5 +218,42 @@ func TestOutcomeUnknown(t *testing.T) {
 	})
 	if revision != 0 || !errors.Is(err, ErrOutcomeUnknown) || !errors.Is(err, errdefs.ErrUnavailable) {
 		t.Errorf("revision %d, %v; want an unknown outcome", revision, err)
+	}
+}
+
+// A read that lands on a member which lags behind is repeated. It is no reason for a writer in his turn to wait for his turn.
+func TestAReadFailsInTheWritersTurn(t *testing.T) {
+	t.Parallel()
+	s := openEmbedded(t)
+	update(t, s, func(tx *Tx) error { return tx.PutProject(Project{ID: "p1"}) })
+	var failing atomic.Bool
+	intercept := func(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		// A transaction reads by transactions that compare nothing.
+		if txn, ok := request.(*etcdserverpb.TxnRequest); ok && len(txn.Compare) == 0 && failing.CompareAndSwap(true, false) {
+			return rpctypes.ErrGRPCFutureRev
+		}
+		return invoke(ctx, method, request, reply, conn, opts...)
+	}
+	lagging := beside(t, s, func(o *Options) {
+		o.UpdateTimeout = time.Second
+		o.dialOptions = []grpc.DialOption{grpc.WithChainUnaryInterceptor(intercept)}
+	})
+	runs := 0
+	if _, err := lagging.Update(testContext(t), func(tx *Tx) error {
+		runs++
+		if runs == 2 { // in its turn, after a conflict
+			failing.Store(true)
+		}
+		project, err := tx.Project("p1")
+		if err != nil {
+			return err
+		}
+		if runs == 1 {
+			update(t, s, func(tx *Tx) error { return tx.PutProject(Project{ID: "p1", Color: "another's"}) })
+		}
+		project.Alias = "new"
+		return tx.PutProject(project)
+	}); err != nil || runs < 3 {
+		t.Errorf("%v after %d runs", err, runs)
 	}
 }

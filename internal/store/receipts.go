@@ -51,7 +51,7 @@ func (s *Store) UpdateOnce(ctx context.Context, request Request, fn func(tx *Tx)
 	if err := checkID(KindUser, request.UserID); err != nil {
 		return Receipt{}, false, 0, err
 	}
-	if err := s.checkReceipts(ctx, request.UserID); err != nil {
+	if err := s.checkReceipts(ctx, request); err != nil {
 		return Receipt{}, false, 0, err
 	}
 	for attempt := 0; ; attempt++ {
@@ -97,14 +97,22 @@ func (tx *Tx) once(request Request, lease clientv3.LeaseID, fn func(tx *Tx) (Rec
 	return receipt, false, nil
 }
 
-// checkReceipts keeps one user from filling the store. It counts outside the transaction: a few more do no harm.
-func (s *Store) checkReceipts(ctx context.Context, userID string) error {
+// checkReceipts keeps one user from filling the store; a repetition adds nothing to it. It counts outside the transaction: a few
+// more do no harm.
+func (s *Store) checkReceipts(ctx context.Context, request Request) error {
 	return s.bounded(ctx, func(ctx context.Context) error {
-		counted, err := s.client.Get(ctx, s.keys.record(kindReceipt, userID+"/"), clientv3.WithPrefix(), clientv3.WithCountOnly())
+		counted, err := s.client.Get(ctx, s.keys.record(kindReceipt, request.UserID+"/"), clientv3.WithPrefix(), clientv3.WithCountOnly())
 		if err != nil {
 			return etcdError("count receipts", err)
 		}
-		if counted.Count >= maxReceipts {
+		if counted.Count < maxReceipts {
+			return nil
+		}
+		own, err := s.client.Get(ctx, s.keys.record(kindReceipt, request.path()), clientv3.WithCountOnly())
+		if err != nil {
+			return etcdError("look for receipt", err)
+		}
+		if own.Count == 0 {
 			return errdefs.New(errdefs.ErrExhausted, "QUOTA_EXCEEDED", "More than %d Idempotency-Keys within a day", maxReceipts)
 		}
 		return nil

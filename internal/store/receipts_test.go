@@ -120,7 +120,14 @@ func TestReceiptsAreBoundedPerUser(t *testing.T) {
 			}
 		}
 	}
+	repeated := Request{UserID: "alice", Key: "the last"}
+	if _, _, err := once(t, s, repeated, "p0"); err != nil {
+		t.Fatal(err)
+	}
 	fill("alice", 0, maxReceipts)
+	if got, again, err := once(t, s, repeated, "p9"); got != "p0" || !again || err != nil {
+		t.Errorf("a repetition: project %q, repeated %t, %v", got, again, err)
+	}
 	if _, _, err := once(t, s, Request{UserID: "alice", Key: "one more"}, "p1"); !errors.Is(err, errdefs.ErrExhausted) {
 		t.Errorf("one more: %v", err)
 	}

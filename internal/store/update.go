@@ -149,7 +149,7 @@ func (a *attempt) commit(ctx context.Context) (revision int64, err error) {
 	for {
 		sent := false
 		response, err := concurrency.NewSTM(a.store.client, func(stm concurrency.STM) error {
-			sent = false
+			sent, a.failed = false, nil // a read that fails leaves run by a panic
 			a.failed = a.run(ctx, stm)
 			sent = a.failed == nil
 			return a.failed
