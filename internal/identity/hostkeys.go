@@ -9,14 +9,19 @@ import (
 	"crypto/rsa"
 	"encoding/pem"
 	"fmt"
-	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
 )
 
-const hostKeyDirectory = "etc/ssh"
+const (
+	hostKeyDirectory = "etc/ssh"
+	maxHostKeys      = 16 // sshd knows four types
+)
 
 // setHostKeys puts the carried host keys in place of those in the tree; without carried ones, every key that the tree has
 // is made anew. A tree without host keys gets none it did not bring: no sshd asks for them, or its first boot makes them.
@@ -89,15 +94,15 @@ func (t tree) hostKeyNames() ([]string, error) {
 	if ok, err := t.directory(hostKeyDirectory); !ok || err != nil {
 		return nil, err
 	}
-	entries, err := fs.ReadDir(t.root.FS(), hostKeyDirectory)
+	names, err := t.names(hostKeyDirectory)
 	if err != nil {
 		return nil, err
 	}
-	var names []string
-	for _, entry := range entries {
-		if strings.HasPrefix(entry.Name(), "ssh_host_") && strings.HasSuffix(entry.Name(), "_key") {
-			names = append(names, entry.Name())
-		}
+	names = slices.DeleteFunc(names, func(name string) bool {
+		return !strings.HasPrefix(name, "ssh_host_") || !strings.HasSuffix(name, "_key")
+	})
+	if len(names) > maxHostKeys {
+		return nil, fmt.Errorf("/%s holds %d host keys, more than %d: %w", hostKeyDirectory, len(names), maxHostKeys, errdefs.ErrUnsupported)
 	}
 	return names, nil
 }

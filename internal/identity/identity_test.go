@@ -2,9 +2,11 @@ package identity
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/crypto/ssh"
@@ -235,5 +237,46 @@ func TestFingerprintIgnoresComments(t *testing.T) {
 	}
 	if _, err := Fingerprint(key + "\n" + key); err == nil {
 		t.Error("two lines have a fingerprint")
+	}
+}
+
+func TestWhatIsReadOfATreeIsBounded(t *testing.T) {
+	many := make(map[string]string)
+	for i := range maxHostKeys + 1 {
+		many[fmt.Sprintf("rootfs/etc/ssh/ssh_host_%d_key", i)] = "private"
+	}
+	crowd := make(map[string]string)
+	for i := range maxNames + 1 {
+		crowd[fmt.Sprint("rootfs/etc/ssh/", i)] = ""
+	}
+	for name, files := range map[string]map[string]string{
+		"many host keys": many,
+		"many files":     crowd,
+		"a large key":    {"rootfs/etc/ssh/ssh_host_rsa_key": strings.Repeat("x", maxFile+1)},
+	} {
+		if _, err := Keep(dataset(t, files)); !errors.Is(err, errdefs.ErrUnsupported) {
+			t.Errorf("%s: %v, want ErrUnsupported", name, err)
+		}
+	}
+}
+
+// A running container may put anything in a file's place while it is opened, such as a pipe that nobody writes to.
+func TestOpeningNeverWaits(t *testing.T) {
+	root := dataset(t, nil)
+	if err := syscall.Mkfifo(filepath.Join(root.Name(), "rootfs", "pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tree, err := openTree(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.root.Close()
+	file, err := tree.open("pipe", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = file.Close()
+	if content, _, ok, err := tree.read("pipe"); ok || err != nil {
+		t.Errorf("read %q, %v", content, err)
 	}
 }

@@ -7,14 +7,18 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
 )
 
-// maxFile bounds what is read of one identity file: the tree is somebody else's.
-const maxFile = 1 << 20
+// What is read of a tree is bounded: it is somebody else's.
+const (
+	maxFile  = 1 << 20 // bytes of an identity file
+	maxNames = 4096    // of a directory that is listed
+)
 
 // tree is a container's root filesystem.
 type tree struct{ root *os.Root }
@@ -79,26 +83,50 @@ func (t tree) read(name string) (content []byte, mode fs.FileMode, ok bool, err 
 			return nil, 0, false, err
 		}
 	}
-	info, err := t.root.Lstat(name)
-	if errors.Is(err, fs.ErrNotExist) {
+	if info, err := t.root.Lstat(name); errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
 		return nil, 0, false, nil
-	}
-	if err != nil {
+	} else if err != nil {
 		return nil, 0, false, err
 	}
-	if !info.Mode().IsRegular() {
-		return nil, 0, false, nil
-	}
-	if info.Size() > maxFile {
-		return nil, 0, false, fmt.Errorf("/%s holds %d bytes, more than %d: %w", name, info.Size(), maxFile, errdefs.ErrUnsupported)
-	}
-	file, err := t.root.Open(name)
+	file, err := t.open(name, 0)
 	if err != nil {
 		return nil, 0, false, err
 	}
 	defer file.Close()
+	info, err := file.Stat() // of what was opened: the container may run, and put something else in its place
+	switch {
+	case err != nil:
+		return nil, 0, false, err
+	case !info.Mode().IsRegular():
+		return nil, 0, false, nil
+	case info.Size() > maxFile:
+		return nil, 0, false, fmt.Errorf("/%s holds %d bytes, more than %d: %w", name, info.Size(), maxFile, errdefs.ErrUnsupported)
+	}
 	content, err = io.ReadAll(io.LimitReader(file, maxFile+1))
 	return content, info.Mode().Perm(), err == nil, err
+}
+
+// open opens for reading. It never waits, whatever has been put there: opening a pipe would, for somebody to write to it.
+func (t tree) open(name string, flags int) (*os.File, error) {
+	return t.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK|flags, 0)
+}
+
+// names lists a directory, which is known to be one.
+func (t tree) names(name string) ([]string, error) {
+	directory, err := t.open(name, syscall.O_DIRECTORY)
+	if err != nil {
+		return nil, err
+	}
+	defer directory.Close()
+	names, err := directory.Readdirnames(maxNames + 1)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	if len(names) > maxNames {
+		return nil, fmt.Errorf("/%s holds more than %d files: %w", name, maxNames, errdefs.ErrUnsupported)
+	}
+	slices.Sort(names)
+	return names, nil
 }
 
 // replace makes name a regular file with this content, whatever it was before, owned as its directory. The directory must exist.
