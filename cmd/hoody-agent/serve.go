@@ -105,10 +105,10 @@ func probed(next http.Handler, registry *health.Registry) http.Handler {
 	})
 }
 
-// httpServer has limits for slow and silent clients, but none on how long an answer takes: some wait for a job.
+// httpServer has limits for clients that are slow, silent or do not read, but none on how long an answer takes: some wait for a job.
 func (d daemon) httpServer(handler http.Handler) *http.Server {
 	return &http.Server{
-		Handler:           handler,
+		Handler:           patient(handler, answerPatience),
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       time.Minute,
 		IdleTimeout:       2 * time.Minute,

@@ -48,7 +48,7 @@ func actAs(operator agent.Caller, users []string) (agent.Caller, error) {
 
 // realmOf is the realm that a request's host names: <realm>.api.<domain>. Empty for a host that names none.
 func realmOf(host string) string {
-	realm, rest, ok := strings.Cut(host, ".")
+	realm, rest, ok := strings.Cut(strings.ToLower(host), ".") // names of hosts have no case (RFC 9110, 4.2.3)
 	if !ok || rest == "" || !userID.MatchString(realm) {
 		return ""
 	}

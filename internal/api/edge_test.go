@@ -127,6 +127,31 @@ func TestStreamsPerUser(t *testing.T) {
 	}
 }
 
+func TestOperatorsStreamsAreNotCounted(t *testing.T) {
+	h := newHarnessWith(t, api.Options{Limiter: api.NewLimiter(api.Limits{Streams: 1})})
+	held := make(chan struct{})
+	h.ops.wait = held
+	for range 2 {
+		open, err := http.NewRequestWithContext(t.Context(), http.MethodGet, h.server.URL+"/api/v1/events/stream", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		open.Header.Set("Authorization", "Bearer operator")
+		response, err := h.server.Client().Do(open)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		if response.StatusCode != http.StatusOK {
+			t.Errorf("an operator is limited: %s", response.Status)
+		}
+	}
+	close(held)
+	for range 2 {
+		<-h.seen
+	}
+}
+
 func TestOperatorActsAsUser(t *testing.T) {
 	h := newHarness(t)
 	as := func(token string, users ...string) reply {
@@ -148,8 +173,10 @@ func TestOperatorActsAsUser(t *testing.T) {
 func TestTheHostNamesTheRealm(t *testing.T) {
 	h := newHarness(t)
 	for host, want := range map[string]string{
-		realm + ".api.example.org":      realm,
-		realm + ".localhost:6470":       realm,
+		realm + ".api.example.org": realm,
+		realm + ".localhost:6470":  realm,
+
+		strings.ToUpper(realm) + ".API.example.org": realm,
 		realm:                           "",
 		realm + ".":                     "",
 		"api.example.org":               "",

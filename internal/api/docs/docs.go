@@ -4,9 +4,10 @@ package docs
 
 import (
 	"embed"
+	"io"
 	"net/http"
 	"path"
-	"strconv"
+	"time"
 )
 
 //go:embed index.html docs.js swagger-ui-bundle.js swagger-ui.css
@@ -31,16 +32,19 @@ func Serve(w http.ResponseWriter, r *http.Request) (served bool) {
 		}
 		name = file
 	}
-	content, err := files.ReadFile(name)
+	kind, known := types[path.Ext(name)]
+	if !known {
+		return false
+	}
+	file, err := files.Open(name)
 	if err != nil {
 		return false
 	}
+	defer file.Close()
 	header := w.Header()
-	header.Set("Content-Type", types[path.Ext(name)])
+	header.Set("Content-Type", kind)
 	header.Set("Content-Security-Policy", policy)
 	header.Set("Referrer-Policy", "no-referrer")
-	header.Set("Content-Length", strconv.Itoa(len(content)))
-	w.WriteHeader(http.StatusOK)
-	_, _ = w.Write(content) // the client has gone; there is nobody to tell
+	http.ServeContent(w, r, name, time.Time{}, file.(io.ReadSeeker)) // as package embed says; nothing is copied for a client that does not read
 	return true
 }

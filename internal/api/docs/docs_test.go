@@ -35,7 +35,7 @@ func TestThePageIsComplete(t *testing.T) {
 }
 
 func TestOtherPathsAreNotServed(t *testing.T) {
-	for _, path := range []string{"/", "/docs/", "/docs/docs.go", "/docs/README.md", "/docs/../docs/docs.js", "/docsx", "/api/v1/openapi.json"} {
+	for _, path := range []string{"/", "/docs/", "/docs/.", "/docs/docs.go", "/docs/README.md", "/docs/../docs/docs.js", "/docsx", "/api/v1/openapi.json"} {
 		if w, served := get(http.MethodGet, path); served {
 			t.Errorf("%s: served %d bytes", path, w.Body.Len())
 		}

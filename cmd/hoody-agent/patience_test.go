@@ -1,0 +1,62 @@
+package main
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+)
+
+// A client that does not read its answer is cut off; how long the answer takes to come about, and how long a connection rests between
+// requests, does not matter.
+func TestAClientThatDoesNotRead(t *testing.T) {
+	const patience = 50 * time.Millisecond
+	written := make(chan error, 1)
+	server := httptest.NewServer(patient(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/much":
+			_, err := w.Write(make([]byte, 64<<20))
+			written <- err
+		case "/late":
+			time.Sleep(2 * patience)
+			_, _ = io.WriteString(w, "late")
+		case "/own": // it has a deadline of its own, in the past
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Unix(1, 0))
+			_, err := w.Write(make([]byte, 1<<20))
+			written <- err
+		}
+	}), patience))
+	defer server.Close()
+	ask := func(path string) (net.Conn, *bufio.Reader) {
+		conn, err := net.Dial("tcp", server.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		_, _ = io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: x\r\n\r\n")
+		return conn, bufio.NewReader(conn)
+	}
+	ask("/much")
+	if err := <-written; err == nil {
+		t.Error("an answer that nobody reads was written")
+	}
+	ask("/own")
+	if err := <-written; err == nil {
+		t.Error("the handler's own deadline does not count")
+	}
+	conn, answers := ask("/late")
+	for _, want := range []string{"late", ""} {
+		answer, err := http.ReadResponse(answers, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body, err := io.ReadAll(answer.Body); string(body) != want || err != nil {
+			t.Errorf("answered %q (%v), want %q", body, err, want)
+		}
+		time.Sleep(2 * patience) // a rest between requests
+		_, _ = io.WriteString(conn, "GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n")
+	}
+}
