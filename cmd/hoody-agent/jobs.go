@@ -16,7 +16,8 @@ import (
 // jobsFlags are those of `hoody-agent jobs`.
 type jobsFlags struct {
 	asking
-	all, watch bool
+	wanted admin.JobsWanted
+	watch  bool
 }
 
 // refresh is how often a live view is drawn. The agent itself writes progress down every few seconds.
@@ -26,8 +27,8 @@ func (p *program) jobsCommand() *cobra.Command {
 	f := jobsFlags{asking: asking{p: p}}
 	cmd := f.register(&cobra.Command{
 		Use:   "jobs",
-		Short: "Show this server's operations and how far they are",
-		Long: "Show the operations of this server. On a terminal the view is live until nothing runs any more, elsewhere it is\n" +
+		Short: "Show operations and how far they are",
+		Long: "Show the operations of this server, or with --fleet of all. On a terminal the view is live until nothing runs any more, elsewhere it is\n" +
 			"printed once.\n\nExit codes: 0 shown, 4 no agent answers.",
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -38,23 +39,24 @@ func (p *program) jobsCommand() *cobra.Command {
 			return f.run(cmd.Context(), client)
 		},
 	})
-	cmd.Flags().BoolVarP(&f.all, "all", "a", false, "finished ones, too")
+	cmd.Flags().BoolVarP(&f.wanted.All, "all", "a", false, "finished ones, too")
+	cmd.Flags().BoolVar(&f.wanted.Fleet, "fleet", false, "those of all servers, whether they run or not")
 	cmd.Flags().BoolVarP(&f.watch, "watch", "w", false, "go on until interrupted, also when nothing runs and off a terminal")
 	return cmd
 }
 
 func (f *jobsFlags) run(ctx context.Context, client *admin.Client) error {
-	live := f.watch || f.p.screen && f.output == outputTable && !f.all
+	live := f.watch || f.p.screen && f.output == outputTable && !f.wanted.All
 	if live {
 		var release func()
 		ctx, release = untilSignal(ctx, func() {})
 		defer release()
 	}
-	view := jobsView{screen: f.p.screen && f.output == outputTable}
+	view := jobsView{screen: f.p.screen && f.output == outputTable, fleet: f.wanted.Fleet}
 	ticker := time.NewTicker(refresh)
 	defer ticker.Stop()
 	for {
-		jobs, err := client.Jobs(ctx, f.all)
+		jobs, err := client.Jobs(ctx, f.wanted)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -78,12 +80,13 @@ func (f *jobsFlags) run(ctx context.Context, client *admin.Client) error {
 // jobsView draws the table of jobs over and over.
 type jobsView struct {
 	screen bool // draw over the last one
+	fleet  bool // tell the servers
 	lines  int  // of the last one
 }
 
 func (v *jobsView) draw(w io.Writer, jobs []admin.Job, now time.Time) {
 	var text strings.Builder
-	printJobs(&text, jobs, now)
+	printJobs(&text, jobs, v.fleet, now)
 	if v.screen && v.lines > 0 {
 		fmt.Fprintf(w, "\x1b[%dA\x1b[J", v.lines) // up, and clear what is below
 	}
@@ -91,23 +94,31 @@ func (v *jobsView) draw(w io.Writer, jobs []admin.Job, now time.Time) {
 	_, _ = io.WriteString(w, text.String()) // into memory
 }
 
-// printJobs prints the jobs as a table.
-func printJobs(w io.Writer, jobs []admin.Job, now time.Time) {
+// printJobs prints the jobs as a table, with their servers if they are of several.
+func printJobs(w io.Writer, jobs []admin.Job, fleet bool, now time.Time) {
 	if len(jobs) == 0 {
 		fmt.Fprintln(w, "no jobs")
 		return
 	}
+	heading := []string{"JOB", "KIND", "CONTAINER", "FROM", "STATE", "PHASE", "PROGRESS", "AGE"}
+	if fleet {
+		heading = append(heading, "SERVER")
+	}
 	var rows [][]string
 	var notes []string
 	for _, job := range jobs {
-		rows = append(rows, []string{
+		row := []string{
 			shortID(job.ID), job.Kind, job.Container.String(), fromOf(job), job.State, phaseOf(job), progressOf(job), ageOf(job, now),
-		})
+		}
+		if fleet {
+			row = append(row, job.Server.String())
+		}
+		rows = append(rows, row)
 		if job.Error != "" {
-			notes = append(notes, fmt.Sprintf("%s: %s", shortID(job.ID), oneLine(job.Error)))
+			notes = append(notes, fmt.Sprintf("%s: %s: %s", shortID(job.ID), job.Class, oneLine(job.Error)))
 		}
 	}
-	table(w, []string{"JOB", "KIND", "CONTAINER", "FROM", "STATE", "PHASE", "PROGRESS", "AGE"}, rows)
+	table(w, heading, rows)
 	for _, note := range notes {
 		fmt.Fprintln(w, note)
 	}

@@ -40,15 +40,15 @@ func (p *program) joinCommand() *cobra.Command {
 			"then write the configuration. A configuration with settings of its own is left alone; what is to be put into it is\n" +
 			"printed. Nothing is started.\n\n" +
 			"Before: `hoody-agent id` here, `hoody-agent pki issue` with that id where the authority is, and ca.crt and agent.pem into\n" +
-			"peer.credentials here. After: systemctl restart hoody-agent, and hoody-agent doctor.\n\n" +
+			"peer.credentials here. After: systemctl enable hoody-agent, systemctl restart hoody-agent, hoody-agent doctor.\n\n" +
 			"Exit codes: 0 joined, 1 not, and nothing is changed, 2 wrong usage, 78 the configuration is not valid.",
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if len(f.store) == 0 || f.address == "" {
 				return usageError(errors.New("--store and --address are needed"))
 			}
-			if net.ParseIP(f.address).IsUnspecified() || strings.Contains(f.address, "/") {
-				return usageError(fmt.Errorf("--address must be an address or name that the other hosts can reach, is %q", f.address))
+			if net.ParseIP(f.address).IsUnspecified() || strings.Contains(f.address, "/") || strings.Contains(f.address, ":") && net.ParseIP(f.address) == nil {
+				return usageError(fmt.Errorf("--address must be an address or name, without a port, that the other hosts can reach, is %q", f.address))
 			}
 			return p.join(cmd.Context(), f)
 		},
@@ -88,7 +88,7 @@ func (p *program) join(ctx context.Context, f joinFlags) error {
 	if err := p.writeJoined(block); err != nil {
 		return err
 	}
-	return p.say("joined as %s: wrote %s\nnow: systemctl restart hoody-agent, then hoody-agent doctor\n", id, p.configPath)
+	return p.say("joined as %s: wrote %s\nnow: systemctl enable hoody-agent && systemctl restart hoody-agent, then hoody-agent doctor\n", id, p.configPath)
 }
 
 // configure returns the configuration with what makes a host one of the fleet, and that as text.

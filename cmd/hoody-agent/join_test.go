@@ -93,8 +93,10 @@ func TestJoin(t *testing.T) {
 	unchanged("with another's certificate")
 
 	issue(id)
-	if code, _, stderr := n.join(t, "--address", "0.0.0.0"); code != exitUsage {
-		t.Errorf("with a wildcard: code %d, %s", code, stderr)
+	for _, address := range []string{"0.0.0.0", "192.0.2.2:6470"} {
+		if code, _, stderr := n.join(t, "--address", address); code != exitUsage {
+			t.Errorf("with address %s: code %d, %s", address, code, stderr)
+		}
 	}
 	stateEtcd := filepath.Join(n.dir, "state", "etcd")
 	if err := os.Mkdir(stateEtcd, 0o700); err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"os"
 
 	"go.uber.org/zap"
@@ -10,16 +11,27 @@ import (
 // the host has long unmounted, and a mounted dataset can be neither renamed into place nor destroyed. Our unit takes
 // care not to be given one; a drop-in or a container may bring it back.
 func warnAboutMountNamespace(log *zap.Logger) {
-	own, err := os.Readlink("/proc/self/ns/mnt")
+	own, err := firstMount("/proc/self/mountinfo")
 	if err != nil {
 		return // no /proc, or not Linux: nothing to tell
 	}
-	host, err := os.Readlink("/proc/1/ns/mnt")
+	host, err := firstMount("/proc/1/mountinfo")
 	if err != nil {
-		return // not root, as in development
+		if os.Geteuid() == 0 { // else it is development
+			log.Warn("cannot tell whether this is the host's mount namespace", zap.Error(err))
+		}
+		return
 	}
 	if own != host {
 		log.Warn("not in the host's mount namespace: datasets may stay busy; " +
 			"remove sandboxing such as PrivateTmp or ProtectSystem from the unit")
 	}
+}
+
+// firstMount is the id of the first mount of a mount namespace, which no other one has (proc_pid_mountinfo(5)). Comparing the namespaces
+// themselves takes the right to trace process 1, which the unit does not have.
+func firstMount(mountinfo string) (string, error) {
+	content, err := os.ReadFile(mountinfo)
+	id, _, _ := bytes.Cut(content, []byte(" "))
+	return string(id), err
 }

@@ -80,7 +80,7 @@ func printStatus(w io.Writer, s admin.Status, now time.Time) {
 	}
 	if len(s.Jobs) > 0 {
 		fmt.Fprintln(w)
-		printJobs(w, s.Jobs, now)
+		printJobs(w, s.Jobs, false, now)
 	}
 }
 

@@ -157,7 +157,7 @@ func (v *vitals) lookAtIncus(ctx context.Context) map[health.Code]health.Problem
 		return nil
 	}
 	return map[health.Code]health.Problem{health.IncusUnreachable: {Blocks: true,
-		Text: err.Error(), Hint: "systemctl status incus; operations wait for it and go on by themselves",
+		Text: err.Error(), Hint: "systemctl status incus; most operations fail and are undone if it stays away for more than some 20 s",
 	}}
 }
 

@@ -17,6 +17,7 @@ const (
 	pathLineage    = "/v1/lineage/" // and a container's id or name
 	pathFindings   = "/v1/findings"
 	pathDrain      = "/v1/drain"
+	pathCancel     = "/v1/cancel/" // and a container's id or name
 	pathCollect    = "/v1/gc"
 	pathMeetings   = "/v1/peers"
 	pathVerify     = "/v1/verify/" // and a container's id or name; with ?progress it tells how far it has come
@@ -101,14 +102,29 @@ type Job struct {
 	State      string         `json:"state"`
 	Phase      string         `json:"phase"`
 	Attempts   int            `json:"attempts"` // failed ones of the phase
+	Server     Named          `json:"server"`   // that does the work
 	Container  Named          `json:"container"`
 	Source     *Named         `json:"source,omitempty"` // of a copy or sync
 	From       *Named         `json:"from,omitempty"`   // the source's server, when it is another
 	Progress   store.Progress `json:"progress"`
 	Error      string         `json:"error,omitempty"` // why it failed, or why the phase is tried again
+	Class      string         `json:"class,omitempty"` // of that error
 	CreatedAt  time.Time      `json:"created_at"`
 	StartedAt  *time.Time     `json:"started_at"`
 	FinishedAt *time.Time     `json:"finished_at"`
+}
+
+// JobsWanted selects jobs.
+type JobsWanted struct {
+	All   bool // finished ones, too, as long as they are kept; else only open ones
+	Fleet bool // those of all servers; else only this one's
+}
+
+// Cancelled is the operation that is to be given up.
+type Cancelled struct {
+	Job       string `json:"job"`
+	Container Named  `json:"container"`
+	Server    Named  `json:"server"` // whose agent gives it up, as soon as it runs
 }
 
 // Named is an id with the name that people know it by, empty when there is none (any more).

@@ -46,13 +46,22 @@ func (c *Client) Status(ctx context.Context) (status Status, err error) {
 	return status, c.do(ctx, http.MethodGet, pathStatus, nil, &status)
 }
 
-// Jobs lists the server's jobs: the open ones, or all that are kept.
-func (c *Client) Jobs(ctx context.Context, all bool) (jobs []Job, err error) {
-	path := pathJobs
-	if all {
-		path += "?all"
+// Jobs lists jobs, the oldest first.
+func (c *Client) Jobs(ctx context.Context, wanted JobsWanted) (jobs []Job, err error) {
+	query := url.Values{}
+	if wanted.All {
+		query.Set("all", "")
 	}
-	return jobs, c.do(ctx, http.MethodGet, path, nil, &jobs)
+	if wanted.Fleet {
+		query.Set("fleet", "")
+	}
+	return jobs, c.do(ctx, http.MethodGet, pathJobs+"?"+query.Encode(), nil, &jobs)
+}
+
+// Cancel gives up the copy or sync that works on a container of any server, given by id or name: a sync leaves the copy as it was, a first
+// copy becomes failed. It returns when that is recorded. ErrFailedPrecondition when nothing that can be cancelled works on it.
+func (c *Client) Cancel(ctx context.Context, container string) (cancelled Cancelled, err error) {
+	return cancelled, c.do(ctx, http.MethodPost, pathCancel+url.PathEscape(container), nil, &cancelled)
 }
 
 // Containers lists the server's containers.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"time"
 
 	"go.uber.org/zap"
@@ -27,6 +28,8 @@ type Storage interface {
 type Agent interface {
 	// Drain keeps new containers off this server, or lets them on it again.
 	Drain(ctx context.Context, on bool) error
+	// CancelJob asks a copy or sync, of any server, to give up.
+	CancelJob(ctx context.Context, id string) error
 	// Collect collects garbage, or only says what it would collect.
 	Collect(ctx context.Context, dryRun bool) (agent.Report, error)
 	// Findings lists what is not as the records say.
@@ -56,7 +59,7 @@ func NewHandler(options Options) http.Handler {
 	s := &server{Options: options, mirror: options.Records.Mirror()}
 	mux := http.NewServeMux()
 	mux.Handle("GET "+pathStatus, answer(s, func(*http.Request) (Status, error) { return s.status(), nil }))
-	mux.Handle("GET "+pathJobs, answer(s, func(r *http.Request) ([]Job, error) { return s.jobs(r.URL.Query().Has("all")), nil }))
+	mux.Handle("GET "+pathJobs, answer(s, func(r *http.Request) ([]Job, error) { return s.jobs(wantedJobs(r.URL.Query())), nil }))
 	mux.Handle("GET "+pathContainers, answer(s, func(r *http.Request) ([]Container, error) { return s.containers(r.Context()) }))
 	mux.Handle("GET "+pathLineage+"{container}", answer(s, func(r *http.Request) (Relative, error) {
 		return s.lineage(r.Context(), r.PathValue("container"))
@@ -65,6 +68,9 @@ func NewHandler(options Options) http.Handler {
 		return append([]agent.Finding{}, s.Agent.Findings()...), nil // none is an empty list
 	}))
 	mux.Handle("POST "+pathDrain, answer(s, s.drain))
+	mux.Handle("POST "+pathCancel+"{container}", answer(s, func(r *http.Request) (Cancelled, error) {
+		return s.cancel(r.Context(), r.PathValue("container"))
+	}))
 	mux.Handle("POST "+pathCollect, answer(s, s.collect))
 	mux.Handle("POST "+pathVerify+"{container}", http.HandlerFunc(s.verify))
 	mux.Handle("GET "+pathMeetings, answer(s, func(r *http.Request) ([]Meeting, error) { return s.Meet(r.Context()), nil }))
@@ -89,6 +95,24 @@ func (s *server) drain(r *http.Request) (Drained, error) {
 		return Drained{}, err
 	}
 	return Drained{Draining: wanted.Draining, OpenJobs: len(s.mirror.OpenJobs(s.ServerID))}, nil
+}
+
+func (s *server) cancel(ctx context.Context, name string) (Cancelled, error) {
+	container, err := s.find(name)
+	if err != nil {
+		return Cancelled{}, err
+	}
+	if container.JobID == "" {
+		return Cancelled{}, errdefs.New(errdefs.ErrFailedPrecondition, "", "no operation works on container %s", name)
+	}
+	if err := s.Agent.CancelJob(ctx, container.JobID); err != nil {
+		return Cancelled{}, err
+	}
+	return Cancelled{Job: container.JobID, Container: Named{ID: container.ID, Name: container.Name}, Server: s.serverNamed(container.ServerID)}, nil
+}
+
+func wantedJobs(query url.Values) JobsWanted {
+	return JobsWanted{All: query.Has("all"), Fleet: query.Has("fleet")}
 }
 
 func (s *server) collect(r *http.Request) (agent.Report, error) {
@@ -140,6 +164,8 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		status = http.StatusNotFound
 	case errors.Is(class, errdefs.ErrInvalid):
 		status = http.StatusBadRequest
+	case errors.Is(class, errdefs.ErrFailedPrecondition):
+		status = http.StatusConflict
 	case errors.Is(class, errdefs.ErrUnavailable):
 		status = http.StatusServiceUnavailable
 	}

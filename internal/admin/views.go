@@ -16,7 +16,7 @@ func (s *server) status() Status {
 		Server: Server{ID: s.ServerID, Version: s.Version, StartedAt: s.Started},
 		Pool:   s.Pool(), Ready: s.Health.Ready(), Health: s.Health.States(),
 		Store:      Store{ID: s.Records.StoreID(), Revision: s.mirror.Revision()},
-		Containers: make(map[string]int), Jobs: s.jobs(false), Fleet: []Neighbour{},
+		Containers: make(map[string]int), Jobs: s.jobs(JobsWanted{}), Fleet: []Neighbour{},
 	}
 	status.Store.StaleSince, status.Store.Stale = s.mirror.Stale()
 	if own, ok := s.mirror.Server(s.ServerID); ok {
@@ -39,11 +39,13 @@ func (s *server) status() Status {
 	return status
 }
 
-// jobs lists this server's jobs, the oldest first: the open ones, or all that are kept.
-func (s *server) jobs(all bool) []Job {
+// jobs lists jobs, the oldest first.
+func (s *server) jobs(wanted JobsWanted) []Job {
 	records := s.mirror.OpenJobs(s.ServerID)
-	if all {
-		records = slices.DeleteFunc(slices.Clone(s.mirror.Jobs()), func(job *store.Job) bool { return job.ServerID != s.ServerID })
+	if wanted != (JobsWanted{}) {
+		records = slices.DeleteFunc(slices.Clone(s.mirror.Jobs()), func(job *store.Job) bool {
+			return !wanted.All && !job.Open() || !wanted.Fleet && job.ServerID != s.ServerID
+		})
 	}
 	jobs := make([]Job, 0, len(records))
 	for _, record := range records {
@@ -55,7 +57,7 @@ func (s *server) jobs(all bool) []Job {
 func (s *server) job(record *store.Job) Job {
 	job := Job{
 		ID: record.ID, Kind: string(record.Kind), State: string(record.State), Phase: record.Phase, Attempts: record.Attempts,
-		Container: s.container(record.ContainerID), Progress: record.Progress,
+		Server: s.serverNamed(record.ServerID), Container: s.container(record.ContainerID), Progress: record.Progress,
 		CreatedAt: record.CreatedAt, StartedAt: record.StartedAt, FinishedAt: record.FinishedAt,
 	}
 	if record.SourceID != "" {
@@ -63,16 +65,14 @@ func (s *server) job(record *store.Job) Job {
 		job.Source = &source
 	}
 	if record.SourceServerID != "" && record.SourceServerID != s.ServerID {
-		from := Named{ID: record.SourceServerID}
-		if server, ok := s.mirror.Server(record.SourceServerID); ok {
-			from.Name = server.Name
-		}
+		from := s.serverNamed(record.SourceServerID)
 		job.From = &from
 	}
 	if record.Error != nil {
 		if job.Error = record.Error.Message; record.Error.Detail != "" {
 			job.Error = record.Error.Detail
 		}
+		job.Class = record.Error.Class
 	}
 	return job
 }
@@ -81,6 +81,14 @@ func (s *server) container(id string) Named {
 	named := Named{ID: id}
 	if container, ok := s.mirror.Container(id); ok {
 		named.Name = container.Name
+	}
+	return named
+}
+
+func (s *server) serverNamed(id string) Named {
+	named := Named{ID: id}
+	if server, ok := s.mirror.Server(id); ok {
+		named.Name = server.Name
 	}
 	return named
 }

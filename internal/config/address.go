@@ -4,13 +4,17 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"strings"
 )
 
 // address checks host:port as a listener takes it; the host may be empty.
 func (v *validator) address(field, address string) {
-	_, port, err := net.SplitHostPort(address)
+	host, port, err := net.SplitHostPort(address)
 	if err == nil {
 		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err == nil && strings.Contains(host, ":") {
+		_, err = netip.ParseAddr(host)
 	}
 	if err != nil {
 		v.fail(field, "must be host:port, is %q", address)
@@ -26,14 +30,14 @@ func (v *validator) optionalAddress(field, address string) {
 // dialable checks the address that others are told: the advertised one or, without, the one listened on. A wildcard
 // is fine to listen on, but nobody can dial it.
 func (v *validator) dialable(field, advertise, listenField, listen string) {
+	v.optionalAddress(field, advertise)
 	told := advertise
 	if told == "" {
 		told = listen
 	}
 	host, port, err := net.SplitHostPort(told)
 	if err != nil {
-		v.optionalAddress(field, advertise)
-		return
+		return // said already, of this field or of the other
 	}
 	ip, err := netip.ParseAddr(host)
 	if host == "" || (err == nil && ip.IsUnspecified()) || port == "0" {

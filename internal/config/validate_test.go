@@ -40,6 +40,8 @@ func TestValidate(t *testing.T) {
 		{"no place for credentials", func(c *Config) { fleet(c); c.Peer.Credentials = "" }, "peer.credentials: is needed"},
 		{"wildcard advertised", func(c *Config) { fleet(c); c.Peer.Listen = "0.0.0.0:6471" },
 			`peer.advertise: must be an address that other hosts can dial; peer.listen is "0.0.0.0:6471"`},
+		{"advertised port", func(c *Config) { fleet(c); c.Peer.Advertise = "10.0.0.1:647100" }, `peer.advertise: must be host:port, is "10.0.0.1:647100"`},
+		{"two ports", func(c *Config) { fleet(c); c.Peer.Listen = "[192.0.2.2:6470]:6471" }, `peer.listen: must be host:port, is "[192.0.2.2:6470]:6471"`},
 		{"wildcard with a name", func(c *Config) { fleet(c); c.Peer.Listen, c.Peer.Advertise = ":6471", "a.example:6471" }, ""},
 		{"peers without a shared store", func(c *Config) { fleet(c); c.Store.Endpoints = nil },
 			"peer.listen: needs a store that other agents share: set store.endpoints or store.embedded.listen"},
