@@ -108,6 +108,7 @@ type ReceiveSpec struct {
 	GUID       lineage.GUID // of the snapshot that the stream has to be of; 0 for any
 	Origin     string       // "dataset@snapshot" the new dataset is a clone of; empty for none
 	Properties Properties   // set on a dataset that the receive creates
+	Continues  bool         // the dataset is there: nothing is created, and nothing has to be looked up for it
 }
 
 // ErrWrongSnapshot is the refusal of a stream that is of another snapshot than the one asked for.

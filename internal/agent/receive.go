@@ -6,7 +6,6 @@ import (
 	"io"
 
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
-	"github.com/hoodynetwork/hoody-agent/internal/lineage"
 )
 
 // smallStream is the mean size in bytes up to which the next stream is asked for while one is received.
@@ -49,7 +48,7 @@ func (o *opening) drop() {
 	}
 }
 
-// receive takes one stream into the pool and makes sure that it was the right one. It ends the stream.
+// receive takes one stream, which has to be of the snapshot that was asked for, into the pool. It ends the stream.
 func (r *run) receive(ctx context.Context, opening *opening, spec ReceiveSpec, progress *progress) error {
 	defer opening.drop()
 	stream, err := opening.wait()
@@ -80,15 +79,6 @@ func (r *run) receive(ctx context.Context, opening *opening, spec ReceiveSpec, p
 		return outOfSpace(err)
 	case err != nil:
 		return err
-	}
-	dataset, short, _ := lineage.SplitSnapshot(spec.To)
-	received, err := r.pool.Dataset(ctx, dataset)
-	if err != nil {
-		return err
-	}
-	snapshot, ok := received.Snapshot(short)
-	if !ok || snapshot.GUID != spec.GUID {
-		return errdefs.New(errdefs.ErrCorrupt, "", "received snapshot %s where %s was asked for", snapshot.GUID, spec.GUID)
 	}
 	progress.snapshots.Add(1)
 	if r.options.Observe.Received != nil {

@@ -225,7 +225,7 @@ func (r *run) fetch(ctx context.Context, source Source, owner string, manifest M
 		if ahead && i+1 < len(steps) {
 			next = openStream(ctx, source, request(steps[i+1]))
 		}
-		spec := ReceiveSpec{To: step.Target, GUID: step.GUID, Origin: step.Origin, Properties: Properties{
+		spec := ReceiveSpec{To: step.Target, GUID: step.GUID, Origin: step.Origin, Continues: step.Continues(), Properties: Properties{
 			propertyRole: roleOf(step), propertyOwner: owner, propertyJob: r.job.ID, propertyContainer: r.job.SourceID, "atime": "off",
 		}}
 		if err := r.receive(ctx, opening, spec, progress); err != nil {
@@ -322,7 +322,7 @@ func (r *run) resumeInto(ctx context.Context, source Source, manifest Manifest, 
 		}
 		r.log.Info("resumes an interrupted stream", zap.String("dataset", dataset.Name), zap.Stringer("snapshot", point.To), zap.Uint64("bytes", point.Bytes))
 		request := StreamRequest{JobID: r.job.ID, To: point.To, From: point.From, Token: dataset.ResumeToken, Embed: embed}
-		return r.receive(ctx, openStream(ctx, source, request), ReceiveSpec{To: dataset.Name + "@" + lineage.TargetName(node), GUID: point.To}, progress)
+		return r.receive(ctx, openStream(ctx, source, request), ReceiveSpec{To: dataset.Name + "@" + lineage.TargetName(node), GUID: point.To, Continues: true}, progress)
 	}
 	return errdefs.New(errdefs.ErrStale, "", "snapshot %s is no longer part of the lineage", point.To)
 }

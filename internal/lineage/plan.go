@@ -18,3 +18,6 @@ type Step struct {
 	Target string `json:"target"` // target: "dataset@snapshot" to be made
 	Origin string `json:"origin"` // target: "dataset@snapshot" that the step's new dataset is cloned from; empty when it is not a clone or continues a dataset of this plan
 }
+
+// Continues tells that the step goes on with a dataset that one before it began.
+func (s Step) Continues() bool { return s.Base != 0 && s.Origin == "" }

@@ -76,6 +76,9 @@ func (p *Pool) receiveArgs(ctx context.Context, spec agent.ReceiveSpec) ([]strin
 		return nil, err
 	}
 	args := []string{"zfs", "receive", "-s", "-u"}
+	if spec.Continues {
+		return append(args, to), nil
+	}
 	_, err = p.entry(ctx, full)
 	switch {
 	case err == nil:

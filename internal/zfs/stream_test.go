@@ -181,6 +181,7 @@ func TestReceiveArguments(t *testing.T) {
 		want string
 	}{
 		{arrived, agent.ReceiveSpec{To: "a@s", Origin: "b@r", Properties: agent.Properties{"hoody:role": "replica"}}, "-s -u p/a@s"},
+		{"fail:1:not to be asked for", agent.ReceiveSpec{To: "a@s", Continues: true, Properties: agent.Properties{"hoody:role": "replica"}}, "-s -u p/a@s"},
 		{missing, agent.ReceiveSpec{To: "a@s"}, "-s -u -o atime=off -o canmount=noauto -o mountpoint=legacy p/a@s"},
 		{
 			missing, agent.ReceiveSpec{To: "a@s", Origin: "b@r", Properties: agent.Properties{"hoody:role": "replica", "atime": "", "mountpoint": ""}},

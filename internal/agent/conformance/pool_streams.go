@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -103,7 +104,14 @@ func increments(s *sandbox) {
 			s.with(d, func(m agent.Mount) error { return m.Root().Remove("rootfs/fs1") })
 		}
 		guids = append(guids, s.snapshot(d, name).GUID)
-		s.receive(copied+"@"+name, "", s.send(agent.SendSpec{From: from, To: d + "@" + name}))
+		stream := s.send(agent.SendSpec{From: from, To: d + "@" + name})
+		spec := agent.ReceiveSpec{To: copied + "@" + name, GUID: guids[i], Continues: name == "s3"} // for s2 the pool finds out
+		if spec.Continues {
+			missing := spec
+			missing.To = s.name("missing") + "@s3"
+			s.fails(s.pool.Receive(s.ctx, missing, bytes.NewReader(stream)), "continue a dataset that is not there", errdefs.ErrNotFound)
+		}
+		s.ok(s.pool.Receive(s.ctx, spec, bytes.NewReader(stream)), "receive %s", spec.To)
 		from = d + "@" + name
 	}
 	if got := s.guids(copied); !slices.Equal(got, guids) {
