@@ -268,6 +268,17 @@ func (a *Agent) awaitReceipt(ctx context.Context, caller Caller, receipt store.R
 	return a.await(ctx, store.Job{ID: receipt.JobID, ServerID: receipt.ServerID, ContainerID: receipt.ContainerID})
 }
 
+// withLateKeys adds to a copy's inherited keys those that the source was given between the request and the freeze.
+func withLateKeys(keys []string, job store.Job) []string {
+	keys = slices.Clone(keys)
+	for _, key := range job.LateKeys {
+		if !slices.Contains(keys, key) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
 // inheritedKeys are the keys that may be in a copy's files and are not the copy's: the source's and what the source inherited.
 func inheritedKeys(source store.Container) []string {
 	keys := slices.Clone(source.InheritedKeys)

@@ -64,7 +64,7 @@ func (r *run) prepare(ctx context.Context) error {
 		return err
 	}
 	incoming := incomingDataset(r.job.ID)
-	spec := identity.Spec{AuthorizedKey: container.SSHPublicKey, RemoveKeys: container.InheritedKeys, Hostname: container.Name}
+	spec := identity.Spec{AuthorizedKey: container.SSHPublicKey, RemoveKeys: withLateKeys(container.InheritedKeys, r.job), Hostname: container.Name}
 	if r.job.Kind != store.JobCopy {
 		if spec.Carried, err = r.keepIdentity(ctx, InstanceDataset(InstanceName(container.ID))); err != nil {
 			return err
@@ -333,14 +333,35 @@ func (r *run) swapBack(ctx context.Context) error {
 		if err := r.end(ctx, InstanceName(r.job.ContainerID)); err != nil {
 			return err
 		}
-		if err := r.pool.Rename(ctx, current, incomingDataset(r.job.ID)); err != nil {
+		if err := r.displace(ctx, current, incomingDataset(r.job.ID)); err != nil {
 			return err
 		}
+	} else if err := r.unmoved(ctx, aside); err != nil {
+		return err
 	}
 	if err := r.pool.Rename(ctx, aside, current); err != nil && !errors.Is(err, errdefs.ErrNotFound) && !errors.Is(err, errdefs.ErrAlreadyExists) {
 		return err
 	}
 	return nil
+}
+
+// unmoved makes sure, where the generations are exchanged half, that the new one is not mounted at the instance's path: an earlier attempt
+// may have moved it away and died before it looked. The instance would start on it.
+func (r *run) unmoved(ctx context.Context, aside string) error {
+	if _, err := r.pool.Dataset(ctx, aside); err != nil {
+		if errors.Is(err, errdefs.ErrNotFound) {
+			return nil
+		}
+		return err
+	}
+	mounted, err := r.pool.Mounted(ctx, incomingDataset(r.job.ID))
+	if errors.Is(err, errdefs.ErrNotFound) {
+		return nil
+	}
+	if err == nil && mounted {
+		err = errdefs.New(errdefs.ErrBusy, "", "dataset %s is still mounted", incomingDataset(r.job.ID))
+	}
+	return err
 }
 
 // dropIncoming destroys the generation that the job made and nobody will use.

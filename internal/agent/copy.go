@@ -52,6 +52,7 @@ func (a *Agent) Copy(ctx context.Context, caller Caller, sourceID string, reques
 		}
 		job = a.newJob(store.JobCopy, container, caller)
 		job.SourceID, job.SourceServerID = source.ID, source.ServerID
+		job.KnownKeys = len(inheritedKeys(source))
 		if request.SourceSnapshot != "" {
 			snapshot, err := namedSnapshot(tx, source.ID, request.SourceSnapshot)
 			if err != nil {
@@ -226,6 +227,7 @@ func (r *run) finishCopy(ctx context.Context) error {
 		container.Generation, container.SyncBase = job.Generation, job.Freeze.GUID
 		container.IDMap = job.IDMap
 		container.Config = job.Config
+		container.InheritedKeys = withLateKeys(container.InheritedKeys, *job)
 		container.SnapshotCount = len(job.History)
 		container.UpdatedAt = job.Freeze.At // of a copy: the age of what it holds
 		container.SyncedAt = job.Freeze.At

@@ -15,6 +15,9 @@ const DefaultImage = "debian/13"
 
 // CreateContainer accepts a create on the named server. The container is `creating` until its job ends.
 func (a *Agent) CreateContainer(ctx context.Context, caller Caller, projectID string, request CreateContainerRequest) (CreateResult, error) {
+	if err := checkEnvironment(request.Env); err != nil {
+		return CreateResult{}, err
+	}
 	now := a.now()
 	id := newID(now)
 	public, private, err := keyFor(request.SSHPublicKey, "hoody-"+id)
@@ -156,7 +159,7 @@ func (r *run) finishCreate(ctx context.Context) error {
 		return err
 	}
 	instance, err := r.runtime.Instance(ctx, InstanceName(r.job.ContainerID))
-	if err != nil {
+	if err != nil && !errors.Is(err, errdefs.ErrNotFound) { // removed meanwhile: that is found out when nothing works on it any more
 		return err
 	}
 	return r.finish(ctx, store.JobDone, func(_ *store.Tx, job *store.Job, container *store.Container) error {

@@ -8,8 +8,28 @@ import (
 	"github.com/hoodynetwork/hoody-agent/internal/store"
 )
 
-// maxVariables is how many environment variables the contract gives a container.
-const maxVariables = 256
+const (
+	// maxVariables is how many environment variables the contract gives a container.
+	maxVariables = 256
+	// maxEnvironment bounds their names and values together, in bytes: they are kept in the container's record, of which etcd takes
+	// 1.5 MiB, and a record needs up to six bytes for one of theirs.
+	maxEnvironment = 192 << 10
+)
+
+// checkEnvironment refuses an environment that is too large.
+func checkEnvironment(env map[string]string) error {
+	size := 0
+	for name, value := range env {
+		size += len(name) + len(value)
+	}
+	switch {
+	case len(env) > maxVariables:
+		return errdefs.New(errdefs.ErrInvalid, "VALIDATION_ERROR", "A container has at most %d environment variables", maxVariables)
+	case size > maxEnvironment:
+		return errdefs.New(errdefs.ErrInvalid, "VALIDATION_ERROR", "A container's environment variables hold at most %d bytes together, names included; these hold %d", maxEnvironment, size)
+	}
+	return nil
+}
 
 // Environment returns a container, whose record holds its variables and how far they have reached the instance.
 func (a *Agent) Environment(ctx context.Context, caller Caller, id string) (store.Container, error) {
@@ -28,8 +48,8 @@ func (a *Agent) ChangeEnvironment(ctx context.Context, caller Caller, id string,
 		for _, name := range remove {
 			delete(env, name)
 		}
-		if len(env) > maxVariables {
-			return errdefs.New(errdefs.ErrInvalid, "VALIDATION_ERROR", "A container has at most %d environment variables", maxVariables)
+		if err := checkEnvironment(env); err != nil {
+			return err
 		}
 		changeEnvironment(container, env)
 		return nil

@@ -41,6 +41,9 @@ const (
 	eventOperationFailed    = "container.operation.failed"
 )
 
+// maxSnapshotEvents is how many snapshots of one change have an event each. An event is two of the 128 operations that etcd allows a transaction.
+const maxSnapshotEvents = 20
+
 // told makes a transaction record the events that its changes amount to. Operations need not think of them, and no state
 // changes without its event. actor is who asked; empty for nobody in particular.
 func (a *Agent) told(actor string, change func(*store.Tx) error) func(*store.Tx) error {
@@ -292,10 +295,11 @@ func (e *eventWriter) history(old, new *store.History, changes []store.Change) {
 	if old == nil {
 		old = &store.History{}
 	}
+	told := make(map[string][]map[string]any) // by type of event
+	changed := 0
 	tell := func(kind string, snapshot *store.Snapshot) {
-		e.ofContainer(kind, container, map[string]any{"snapshot": map[string]any{
-			"name": snapshot.Name, "alias": snapshot.Alias, "undo": snapshot.Undo,
-		}})
+		told[kind] = append(told[kind], map[string]any{"name": snapshot.Name, "alias": snapshot.Alias, "undo": snapshot.Undo})
+		changed++
 	}
 	compareLists(old.Snapshots, new.Snapshots, func(s store.Snapshot) string { return s.Name }, func(was, is *store.Snapshot) {
 		switch {
@@ -307,6 +311,16 @@ func (e *eventWriter) history(old, new *store.History, changes []store.Change) {
 			tell(eventSnapshotRenamed, is)
 		}
 	})
+	for _, kind := range []string{eventSnapshotCreated, eventSnapshotDeleted, eventSnapshotRenamed} {
+		snapshots := told[kind]
+		if changed > maxSnapshotEvents && len(snapshots) > 1 {
+			e.ofContainer(kind, container, map[string]any{"snapshots": snapshots})
+			continue
+		}
+		for _, snapshot := range snapshots {
+			e.ofContainer(kind, container, map[string]any{"snapshot": snapshot})
+		}
+	}
 }
 
 func broughtAlong(changes []store.Change, containerID string) bool {

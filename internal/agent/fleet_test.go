@@ -46,8 +46,9 @@ type fleet struct {
 	clock   clock // of every agent
 
 	// A peer that lies, and what was asked of it. Set before anything uses them.
-	tamper func(*agent.Manifest)
-	asked  func(agent.StreamRequest)
+	tamper   func(*agent.Manifest)
+	freezing func() // before a source on another server is asked to freeze
+	asked    func(agent.StreamRequest)
 
 	digests  func(request *agent.DigestRequest, answer *agent.Digests) // changes what is asked for, and what is answered (nil before)
 	measured func([]agent.Measured, error) ([]agent.Measured, error)   // what becomes of a peer's answer
@@ -332,6 +333,9 @@ func (r remote) Freeze(ctx context.Context, jobID string) (agent.Manifest, error
 	a, err := r.agent()
 	if err != nil {
 		return agent.Manifest{}, err
+	}
+	if r.fleet.freezing != nil {
+		r.fleet.freezing()
 	}
 	manifest, err := a.Freeze(ctx, r.asker(jobID), jobID)
 	if r.fleet.tamper != nil {

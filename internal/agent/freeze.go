@@ -397,6 +397,12 @@ func syncBase(container *store.Container) lineage.GUID {
 // made is the snapshot that it was made into, zero before it is there.
 func (a *Agent) recordFreeze(ctx context.Context, containerID string, jobs []store.Job, made store.Freeze, change func(*store.Job)) error {
 	return a.persist(ctx, func(tx *store.Tx) error {
+		container, err := tx.Container(containerID)
+		gone := errors.Is(err, errdefs.ErrNotFound)
+		if err != nil && !gone {
+			return err
+		}
+		keys := inheritedKeys(container)
 		frozen := make(map[string]bool)
 		for _, asked := range jobs {
 			job, err := tx.Job(asked.ServerID, asked.ID)
@@ -411,17 +417,14 @@ func (a *Agent) recordFreeze(ctx context.Context, containerID string, jobs []sto
 				continue
 			}
 			change(&job)
+			job.LateKeys = keys[min(job.KnownKeys, len(keys)):]
 			frozen[job.ID] = job.Freeze.GUID != 0
 			if err := tx.PutJob(job); err != nil {
 				return err
 			}
 		}
-		container, err := tx.Container(containerID)
-		if errors.Is(err, errdefs.ErrNotFound) {
+		if gone {
 			return nil
-		}
-		if err != nil {
-			return err
 		}
 		container.PendingFreezes = slices.DeleteFunc(container.PendingFreezes, func(id string) bool { return frozen[id] })
 		noteFrozen(&container, made)

@@ -221,12 +221,14 @@ func (a *Agent) perform(ctx context.Context, job store.Job, cancelled context.Co
 		r.log.Error("undo failed", zap.Error(err))
 		if err := r.finish(ctx, r.failure(), r.abandon); err != nil {
 			r.log.Error("failed job not ended; it comes up again", zap.Error(err))
+			_ = sleep(ctx, time.Second)
 		}
 	}
 	r.finished(ctx)
 }
 
-// abandon ends a job that could not be undone. What it held of others and what it took over is not lost with it.
+// abandon ends a job that could not be undone. What it held of others and what it took over is not lost with it. Kinds that leave the
+// container's files and instance alone leave its status as well.
 func (r *run) abandon(tx *store.Tx, job *store.Job, container *store.Container) error {
 	if err := releaseSource(tx, *job); err != nil {
 		return err
@@ -240,7 +242,12 @@ func (r *run) abandon(tx *store.Tx, job *store.Job, container *store.Container) 
 	if err := listUndo(tx, *job, container); err != nil {
 		return err
 	}
-	return failContainer(tx, job, container)
+	switch job.Kind {
+	case store.JobSnapshot, store.JobStart, store.JobStop, store.JobForceStop, store.JobRestart, store.JobPause, store.JobResume:
+		return nil
+	default:
+		return failContainer(tx, job, container)
+	}
 }
 
 // step runs the phase until it succeeds, fails for good, the job is cancelled, or ctx ends.

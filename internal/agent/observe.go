@@ -87,6 +87,9 @@ func (a *Agent) observeAll(ctx context.Context) error {
 	}
 	var failed error
 	for _, instance := range instances {
+		if instance.Name != InstanceName(instance.ContainerID) {
+			continue // a copy by hand, which bears the original's marks
+		}
 		if err := a.observe(ctx, instance.ContainerID, statusOf(instance)); err != nil {
 			failed = errors.Join(failed, err)
 		}

@@ -30,6 +30,7 @@ func (r *run) finishReplace(ctx context.Context, change func(*store.Tx, *store.J
 		container.FailureReason = ""
 		container.Generation = job.Generation
 		container.IDMap = job.IDMap
+		container.InheritedKeys = withLateKeys(container.InheritedKeys, *job)
 		if err := change(tx, job, container); err != nil {
 			return err
 		}
@@ -67,27 +68,37 @@ func (r *run) undoReplace(ctx context.Context) error {
 	if err := r.restoreAutostart(ctx); err != nil && !errors.Is(err, errdefs.ErrNotFound) {
 		return err
 	}
-	// Only now that the container runs again: somebody may hold what is to go. Garbage collection comes back to it.
-	if err := r.dropIncoming(ctx); errors.Is(err, errdefs.ErrBusy) {
-		r.log.Warn("left to collection", zap.Error(err))
-	} else if err != nil {
+	// Only now that the container runs again: somebody may hold what is to go.
+	if err := r.leftToCollection(r.dropIncoming(ctx)); err != nil {
 		return err
 	}
-	if err := r.dropReplicas(ctx); err != nil {
+	if err := r.leftToCollection(r.dropReplicas(ctx)); err != nil {
 		return err
 	}
 	giveUp, err := r.unlisted(ctx, r.job.UndoName)
-	if err != nil {
+	if err := r.leftToCollection(err); err != nil {
 		return err
 	}
 	return r.finish(ctx, r.failure(), func(tx *store.Tx, job *store.Job, container *store.Container) error {
 		if err := releaseSource(tx, *job); err != nil {
 			return err
 		}
-		if err := giveUp(tx, *container); err != nil {
-			return err
+		if giveUp != nil {
+			if err := giveUp(tx, *container); err != nil {
+				return err
+			}
 		}
 		container.Status = status
 		return listAdopted(tx, *job, container) // the runtime's records of them are gone
 	})
+}
+
+// leftToCollection passes on only those errors of clearing up that another attempt may get over. Of the others a container that is in order
+// must not end as failed: garbage collection knows what is left, and comes back to it.
+func (r *run) leftToCollection(err error) error {
+	if err == nil || errdefs.Retryable(err) && !errors.Is(err, errdefs.ErrBusy) {
+		return err
+	}
+	r.log.Warn("left to collection", zap.Error(err))
+	return nil
 }

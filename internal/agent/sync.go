@@ -61,7 +61,9 @@ func (a *Agent) Sync(ctx context.Context, caller Caller, id string) (SyncResult,
 		}
 		container.Status = store.StatusCopying
 		// The source may have got another key since the copy was made; it must not come along either.
-		for _, key := range inheritedKeys(source) {
+		keys := inheritedKeys(source)
+		job.KnownKeys = len(keys)
+		for _, key := range keys {
 			if !slices.Contains(container.InheritedKeys, key) {
 				container.InheritedKeys = append(slices.Clone(container.InheritedKeys), key)
 			}

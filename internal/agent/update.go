@@ -27,6 +27,9 @@ func (a *Agent) UpdateContainer(ctx context.Context, caller Caller, id string, r
 			}
 		}
 		if request.Env != nil {
+			if err := checkEnvironment(request.Env); err != nil {
+				return err
+			}
 			changeEnvironment(container, request.Env)
 		}
 		if request.Color != nil {

@@ -276,8 +276,10 @@ type Job struct {
 	SourceServerID string            `json:"source_server_id,omitempty"`
 	SourceSnapshot lineage.GUID      `json:"source_snapshot,omitempty"` // 0 = a fresh freeze
 	Freeze         Freeze            `json:"freeze"`
-	History        []Snapshot        `json:"history,omitempty"` // what the copy will list
-	Generation     Generation        `json:"generation"`        // being checked out
+	KnownKeys      int               `json:"known_keys,omitempty"` // how many keys of the source, inherited ones included, the copy was told of when the job was accepted
+	LateKeys       []string          `json:"late_keys,omitempty"`  // that the source was given from then until the freeze
+	History        []Snapshot        `json:"history,omitempty"`    // what the copy will list
+	Generation     Generation        `json:"generation"`           // being checked out
 	IDMap          string            `json:"idmap,omitempty"`
 	Displaced      string            `json:"displaced,omitempty"`   // dataset the old generation was moved to
 	Config         map[string]string `json:"config,omitempty"`      // the source's runtime configuration at freeze time

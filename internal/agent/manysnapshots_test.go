@@ -1,0 +1,59 @@
+package agent_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/hoodynetwork/hoody-agent/internal/agent"
+	"github.com/hoodynetwork/hoody-agent/internal/store"
+)
+
+// etcd takes 128 operations in a transaction; a list of snapshots may change by more than that at once.
+
+func TestASyncAdoptsManySnapshots(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1)
+	here := f.servers[0]
+	source := f.create(here, "source")
+	copied := f.settled(f.copy(source, here, agent.CopyRequest{}).ID, store.StatusRunning)
+	const many = 80
+	for i := range many {
+		f.must(here.runtime.AddSnapshot(f.ctx, agent.InstanceName(copied.ID), fmt.Sprint("snap", i)))
+	}
+	f.write(source, "data/new", []byte("new"))
+	f.sync(copied, store.StatusRunning)
+	if listed := f.listed(copied); len(listed) != many {
+		t.Errorf("%d snapshots are listed, want %d", len(listed), many)
+	}
+	told := 0
+	for _, event := range f.eventTypes(here, caller, agent.EventQuery{EventFilter: agent.EventFilter{ContainerID: copied.ID}}) {
+		if event == "container.snapshot.created" {
+			told++
+		}
+	}
+	if told != 1 {
+		t.Errorf("%d events tell of them, want one", told)
+	}
+}
+
+func TestManySnapshotsExpireAtOnce(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1)
+	here := f.servers[0]
+	source := f.create(here, "source")
+	const many = 300
+	past := time.Now().Add(-time.Minute)
+	_, err := f.records.Update(f.ctx, func(tx *store.Tx) error {
+		history := store.History{ContainerID: source.ID}
+		for i := range many {
+			history.Snapshots = append(history.Snapshots, store.Snapshot{Name: fmt.Sprint("s", i), GUID: source.Generation.Marker.GUID, CreatedAt: past, ExpiresAt: &past})
+		}
+		return tx.PutHistory(history)
+	})
+	f.must(err)
+	f.catchUp()
+	if dropped, err := here.agent.DropExpiredSnapshots(f.ctx); dropped != many || err != nil {
+		t.Errorf("%d snapshots dropped (%v), want %d", dropped, err, many)
+	}
+}

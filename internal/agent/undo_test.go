@@ -1,0 +1,130 @@
+package agent_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/hoodynetwork/hoody-agent/internal/agent"
+	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
+	"github.com/hoodynetwork/hoody-agent/internal/store"
+)
+
+// initDies makes the next start of an instance fail for good; then comes first.
+func initDies(s *server, then func()) {
+	starts := 0
+	s.setFault(func(op, _ string) error {
+		if op != "start:before" {
+			return nil
+		}
+		if starts++; starts == 1 {
+			then()
+			return errdefs.New(errdefs.ErrInternal, "", "init dies")
+		}
+		return nil
+	})
+}
+
+// Somebody on the host has the new generation mounted when it is taken back. The container must not run on it under the old one's name.
+func TestAMountedGenerationIsNotTakenBack(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1)
+	here := f.servers[0]
+	source := f.states(here)
+	dataset := agent.InstanceDataset(agent.InstanceName(source.ID))
+	var mount agent.Mount
+	initDies(here, func() {
+		var err error
+		if mount, err = here.pool.Mount(f.ctx, dataset); err != nil {
+			t.Error(err)
+		}
+	})
+	answer := f.accepted(source, func() error { return second(here.agent.RestoreSnapshot(f.ctx, caller, source.ID, "two")) })
+	f.until("the undoing waits for the mount", func() bool {
+		job, err := f.records.GetJob(f.ctx, f.jobOf(source))
+		return err == nil && job.Phase == "undo" && job.Attempts > 0
+	})
+	if instance, err := here.runtime.Instance(f.ctx, agent.InstanceName(source.ID)); err != nil || instance.Status != agent.InstanceStopped {
+		t.Errorf("the instance is %s (%v) while the wrong files are mounted", instance.Status, err)
+	}
+	f.must(mount.Unmount(f.ctx))
+	if err := <-answer; err == nil || !strings.Contains(err.Error(), "init dies") {
+		t.Errorf("the restore: %v", err)
+	}
+	f.holdsState(f.settled(source.ID, store.StatusRunning), "now")
+}
+
+// What cannot be cleared up after a failed operation is no reason to call a container broken that runs as before.
+func TestAContainerInOrderDoesNotFailForWhatIsLeftBehind(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1)
+	here := f.servers[0]
+	source := f.states(here)
+	initDies(here, func() {})
+	starts := here.fault
+	here.setFault(func(op, object string) error {
+		if op == "destroy:before" && strings.HasPrefix(object, "hoody/incoming/") {
+			return errdefs.New(errdefs.ErrInternal, "", "I/O error")
+		}
+		return starts(op, object)
+	})
+	if err := second(here.agent.RestoreSnapshot(f.ctx, caller, source.ID, "two")); err == nil || !strings.Contains(err.Error(), "init dies") {
+		t.Errorf("the restore: %v", err)
+	}
+	here.setFault(nil)
+	f.holdsState(f.settled(source.ID, store.StatusRunning), "now")
+	here.collect()
+	if left := f.leftovers(here); len(left) > 0 {
+		t.Errorf("not collected: %v", left)
+	}
+}
+
+// An admin's copy of an instance bears the original's marks, and is another one.
+func TestACopyByHandSaysNothingOfTheOriginal(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1)
+	here := f.servers[0]
+	source := f.create(here, "source")
+	f.must(here.runtime.CreateEmpty(f.ctx, agent.InstanceSpec{Name: "zz-by-hand", ContainerID: source.ID}))
+	here.restart()
+	f.until("it is found", func() bool { return finds(here, agent.FindingInstanceCopied, "zz-by-hand") })
+	if container := f.settled(source.ID, store.StatusRunning); container.Status != store.StatusRunning {
+		t.Errorf("the original is %s", container.Status)
+	}
+}
+
+// An instance that is removed just before its create is recorded as done leaves a container that can be deleted.
+func TestACreateWhoseInstanceVanishes(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1)
+	here := f.servers[0]
+	died := make(chan struct{})
+	here.setFault(func(op, _ string) error {
+		if op == "start:after" {
+			here.setFault(nil)
+			go func() { here.die(); close(died) }()
+			<-died
+			return errDead
+		}
+		return nil
+	})
+	made, err := here.agent.CreateContainer(f.ctx, caller, f.project.ID, agent.CreateContainerRequest{ServerID: here.id, Name: "box", Image: "busybox"})
+	f.must(err)
+	f.wait(died)
+	id := made.View.Container.ID
+	f.offline(func() {
+		_, runtime := here.openDisks()
+		defer here.closeDisks()
+		name := agent.InstanceName(id)
+		f.must(runtime.ForceStop(f.ctx, name))
+		f.must(runtime.Protect(f.ctx, name, false))
+		f.must(runtime.Delete(f.ctx, name))
+	})
+	container := f.ended(id)
+	t.Logf("it is %s: %s", container.Status, container.FailureReason)
+	f.until("it is known to be gone", func() bool {
+		container, err := f.records.GetContainer(f.ctx, id)
+		f.must(err)
+		return container.Status == store.StatusFailed
+	})
+	f.delete(container)
+}
