@@ -41,6 +41,9 @@ func newDriver(f *fleet) *driver {
 func (d *driver) step(ctx context.Context, step Step) error {
 	ctx, cancel := context.WithTimeout(ctx, d.base.Patience)
 	defer cancel()
+	if d.base.Stuck != nil {
+		defer time.AfterFunc(d.base.Patience/2, d.base.Stuck).Stop()
+	}
 	actions := slices.DeleteFunc(slices.Clone(step.Actions), func(a Action) bool { return !d.meaningful(a, step.Actions) })
 	if len(actions) == 0 {
 		return nil

@@ -39,6 +39,8 @@ type Base struct {
 	Sparing bool
 	// Patience bounds a step on the slowest machine; nothing waits for it in a good run.
 	Patience time.Duration
+	// Stuck is called while a step has taken half of that: what everybody is doing then tells why. nil for nobody.
+	Stuck func()
 
 	etcd     *embedded.Server
 	client   *clientv3.Client // for what is done to the store behind everybody's back

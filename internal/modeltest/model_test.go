@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"runtime/pprof"
 	"strconv"
 	"sync"
 	"testing"
@@ -60,6 +61,7 @@ func openBase(t *testing.T) *modeltest.Base {
 	base := &modeltest.Base{
 		Dir: fastDir(t), Host: func(dir string) (modeltest.Host, error) { return &modeltest.SimHost{Dir: dir}, nil },
 		RecordPace: 100 * time.Millisecond, CollectPace: 20 * time.Millisecond, Patience: 5 * time.Minute,
+		Stuck: func() { _ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 1) },
 	}
 	if err := base.Open(t.Context()); err != nil {
 		t.Fatal(err)
