@@ -47,7 +47,7 @@ func twoHosts(ctx context.Context, t *testing.T, a, b *node) {
 	if join == nil {
 		t.Fatal("the README joins no host")
 	}
-	b.types(ctx, fillIn.Replace(join[1])+" && hoody-agent config check && systemctl enable --now hoody-agent")
+	b.types(ctx, fillIn.Replace(join[1])+" && hoody-agent config check && systemctl enable hoody-agent && systemctl restart hoody-agent")
 
 	call := regexp.MustCompile(`(?m)^(call|settle)\(\) .*\n`).FindAllString(readmeSection(t, "Install it on a host"), -1)
 	session := "cd /root/keys\n" + strings.Join(call, "") + "export API=" + use
