@@ -56,7 +56,7 @@ func TestCancelCommand(t *testing.T) {
 	if _, out, _ := invoke(t, nil, "jobs", "--socket", socket); out != "no jobs\n" {
 		t.Errorf("jobs of the source's server:\n%s", out)
 	}
-	if code, out, stderr := invoke(t, nil, "jobs", "--fleet", "--socket", socket); code != exitOK || !strings.Contains(out, "  SERVER\n") || !strings.Contains(out, "  node-eu\n") {
+	if code, out, stderr := invoke(t, nil, "jobs", "--fleet", "--socket", socket); code != exitOK || !strings.Contains(out, "  web on node-us  ") || !strings.Contains(out, "  SERVER\n") || !strings.Contains(out, "  node-eu\n") {
 		t.Errorf("jobs of the fleet: code %d, %s\n%s", code, stderr, out)
 	}
 	var cancelled admin.Cancelled

@@ -5,15 +5,16 @@ import (
 	"time"
 )
 
-// answerPatience is how long a client may leave a piece of an answer unread. What is written waits in memory meanwhile.
+// answerPatience is how long a client may take for what is written of an answer at a time. It waits in memory meanwhile.
 const answerPatience = time.Minute
 
-// patient cuts a client off that does not read its answer. http.Server's WriteTimeout would count the time that an answer takes to
+// patient cuts a client off that does not take what is written within the time. http.Server's WriteTimeout would count the time that an answer takes to
 // come about as well, and some wait for a job.
 func patient(next http.Handler, patience time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		answer := &patientWriter{ResponseWriter: w, control: http.NewResponseController(w), patience: patience}
 		next.ServeHTTP(answer, r)
+		answer.own = false
 		answer.extend() // for what the server itself still writes, of an answer without content as well
 	})
 }

@@ -113,7 +113,9 @@ func (d daemon) httpServer(handler http.Handler) *http.Server {
 		ReadTimeout:       time.Minute,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          zap.NewStdLog(d.log.Named("http")),
+		// Over HTTP/2 a deadline resets the stream, which takes a connection that somebody reads.
+		HTTP2:    &http.HTTP2Config{WriteByteTimeout: answerPatience},
+		ErrorLog: zap.NewStdLog(d.log.Named("http")),
 	}
 }
 

@@ -105,7 +105,7 @@ type Job struct {
 	Server     Named          `json:"server"`   // that does the work
 	Container  Named          `json:"container"`
 	Source     *Named         `json:"source,omitempty"` // of a copy or sync
-	From       *Named         `json:"from,omitempty"`   // the source's server, when it is another
+	From       *Named         `json:"from,omitempty"`   // the source's server, when it is another than Server
 	Progress   store.Progress `json:"progress"`
 	Error      string         `json:"error,omitempty"` // why it failed, or why the phase is tried again
 	Class      string         `json:"class,omitempty"` // of that error

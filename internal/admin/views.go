@@ -64,7 +64,7 @@ func (s *server) job(record *store.Job) Job {
 		source := s.container(record.SourceID)
 		job.Source = &source
 	}
-	if record.SourceServerID != "" && record.SourceServerID != s.ServerID {
+	if record.SourceServerID != "" && record.SourceServerID != record.ServerID {
 		from := s.serverNamed(record.SourceServerID)
 		job.From = &from
 	}

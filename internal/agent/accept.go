@@ -279,7 +279,8 @@ func withLateKeys(keys []string, job store.Job) []string {
 	return keys
 }
 
-// inheritedKeys are the keys that may be in a copy's files and are not the copy's: the source's and what the source inherited.
+// inheritedKeys are the keys that may be in a copy's files and are not the copy's: the source's and what the source inherited. The order
+// counts: Job.KnownKeys is a length of this list, which grows at its end only while a freeze is pending.
 func inheritedKeys(source store.Container) []string {
 	keys := slices.Clone(source.InheritedKeys)
 	if source.SSHPublicKey != "" && !slices.Contains(keys, source.SSHPublicKey) {

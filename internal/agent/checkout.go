@@ -336,7 +336,7 @@ func (r *run) swapBack(ctx context.Context) error {
 		if err := r.displace(ctx, current, incomingDataset(r.job.ID)); err != nil {
 			return err
 		}
-	} else if err := r.unmoved(ctx, aside); err != nil {
+	} else if err := r.incomingUnmounted(ctx, aside); err != nil {
 		return err
 	}
 	if err := r.pool.Rename(ctx, aside, current); err != nil && !errors.Is(err, errdefs.ErrNotFound) && !errors.Is(err, errdefs.ErrAlreadyExists) {
@@ -345,9 +345,10 @@ func (r *run) swapBack(ctx context.Context) error {
 	return nil
 }
 
-// unmoved makes sure, where the generations are exchanged half, that the new one is not mounted at the instance's path: an earlier attempt
-// may have moved it away and died before it looked. The instance would start on it.
-func (r *run) unmoved(ctx context.Context, aside string) error {
+// incomingUnmounted makes sure, where the generations are exchanged half, that the new one is not mounted: an earlier attempt may have moved
+// it away and died before it looked. Where the mount is at the instance's path the instance would start on it, and nothing here tells one
+// mount from another.
+func (r *run) incomingUnmounted(ctx context.Context, aside string) error {
 	if _, err := r.pool.Dataset(ctx, aside); err != nil {
 		if errors.Is(err, errdefs.ErrNotFound) {
 			return nil

@@ -15,7 +15,7 @@ const DefaultImage = "debian/13"
 
 // CreateContainer accepts a create on the named server. The container is `creating` until its job ends.
 func (a *Agent) CreateContainer(ctx context.Context, caller Caller, projectID string, request CreateContainerRequest) (CreateResult, error) {
-	if err := checkEnvironment(request.Env); err != nil {
+	if err := checkEnvironment(nil, request.Env); err != nil {
 		return CreateResult{}, err
 	}
 	now := a.now()

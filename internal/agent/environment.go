@@ -11,24 +11,28 @@ import (
 const (
 	// maxVariables is how many environment variables the contract gives a container.
 	maxVariables = 256
-	// maxEnvironment bounds their names and values together, in bytes: they are kept in the container's record, of which etcd takes
-	// 1.5 MiB, and a record needs up to six bytes for one of theirs.
-	maxEnvironment = 192 << 10
+	// maxEnvironment bounds their names and values together, in bytes: they are kept in the container's record, which needs up to six bytes
+	// for one of theirs, a copy writes two of these at once, and etcd takes 1.5 MiB.
+	maxEnvironment = 96 << 10
 )
 
-// checkEnvironment refuses an environment that is too large.
-func checkEnvironment(env map[string]string) error {
-	size := 0
-	for name, value := range env {
-		size += len(name) + len(value)
-	}
+// checkEnvironment refuses an environment that is too large, unless it was even larger before.
+func checkEnvironment(before, env map[string]string) error {
+	size := sizeOf(env)
 	switch {
 	case len(env) > maxVariables:
 		return errdefs.New(errdefs.ErrInvalid, "VALIDATION_ERROR", "A container has at most %d environment variables", maxVariables)
-	case size > maxEnvironment:
+	case size > maxEnvironment && size > sizeOf(before):
 		return errdefs.New(errdefs.ErrInvalid, "VALIDATION_ERROR", "A container's environment variables hold at most %d bytes together, names included; these hold %d", maxEnvironment, size)
 	}
 	return nil
+}
+
+func sizeOf(env map[string]string) (bytes int) {
+	for name, value := range env {
+		bytes += len(name) + len(value)
+	}
+	return bytes
 }
 
 // Environment returns a container, whose record holds its variables and how far they have reached the instance.
@@ -48,7 +52,7 @@ func (a *Agent) ChangeEnvironment(ctx context.Context, caller Caller, id string,
 		for _, name := range remove {
 			delete(env, name)
 		}
-		if err := checkEnvironment(env); err != nil {
+		if err := checkEnvironment(container.Env, env); err != nil {
 			return err
 		}
 		changeEnvironment(container, env)

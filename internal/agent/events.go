@@ -313,7 +313,7 @@ func (e *eventWriter) history(old, new *store.History, changes []store.Change) {
 	})
 	for _, kind := range []string{eventSnapshotCreated, eventSnapshotDeleted, eventSnapshotRenamed} {
 		snapshots := told[kind]
-		if changed > maxSnapshotEvents && len(snapshots) > 1 {
+		if changed > maxSnapshotEvents && len(snapshots) > 0 {
 			e.ofContainer(kind, container, map[string]any{"snapshots": snapshots})
 			continue
 		}

@@ -47,6 +47,9 @@ func (p phase) givesUp(err error, attempt int) bool {
 type operation struct {
 	phases []phase
 	undo   func(*run, context.Context) error
+	// leavesFiles operations change neither the container's files nor its instance's existence: even one that cannot be undone leaves the
+	// container as it is.
+	leavesFiles bool
 }
 
 const (
@@ -227,8 +230,7 @@ func (a *Agent) perform(ctx context.Context, job store.Job, cancelled context.Co
 	r.finished(ctx)
 }
 
-// abandon ends a job that could not be undone. What it held of others and what it took over is not lost with it. Kinds that leave the
-// container's files and instance alone leave its status as well.
+// abandon ends a job that could not be undone. What it held of others and what it took over is not lost with it.
 func (r *run) abandon(tx *store.Tx, job *store.Job, container *store.Container) error {
 	if err := releaseSource(tx, *job); err != nil {
 		return err
@@ -242,12 +244,10 @@ func (r *run) abandon(tx *store.Tx, job *store.Job, container *store.Container) 
 	if err := listUndo(tx, *job, container); err != nil {
 		return err
 	}
-	switch job.Kind {
-	case store.JobSnapshot, store.JobStart, store.JobStop, store.JobForceStop, store.JobRestart, store.JobPause, store.JobResume:
+	if operationOf(job.Kind).leavesFiles {
 		return nil
-	default:
-		return failContainer(tx, job, container)
 	}
+	return failContainer(tx, job, container)
 }
 
 // step runs the phase until it succeeds, fails for good, the job is cancelled, or ctx ends.

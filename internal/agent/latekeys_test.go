@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -36,6 +37,7 @@ func TestAKeyGivenToTheSourceBeforeTheFreezeStaysThere(t *testing.T) {
 		if keys := f.read(source, "root/.ssh/authorized_keys"); !strings.Contains(keys, key) {
 			t.Fatalf("the source has %q", keys)
 		}
+		f.snapshot(source, "with-"+fmt.Sprint(len(f.listed(source)))) // which a copy will list
 		return key
 	}
 	without := func(copied store.Container, key string) {
@@ -50,6 +52,8 @@ func TestAKeyGivenToTheSourceBeforeTheFreezeStaysThere(t *testing.T) {
 	key := late(func() { copied = f.copy(source, there, agent.CopyRequest{}) })
 	copied = f.settled(copied.ID, store.StatusRunning)
 	without(copied, key)
+	copied = f.restore(copied, "with-0", store.StatusRunning)
+	without(copied, key)
 
 	f.write(copied, "data/local", []byte("a change to be kept"))
 	key = late(func() {
@@ -58,8 +62,6 @@ func TestAKeyGivenToTheSourceBeforeTheFreezeStaysThere(t *testing.T) {
 	copied = f.settled(copied.ID, store.StatusRunning)
 	without(copied, key)
 
-	f.snapshot(source, "with-the-key")
-	f.sync(copied, store.StatusRunning)
 	again := f.settled(f.copy(copied, there, agent.CopyRequest{}).ID, store.StatusRunning)
 	without(again, key)
 }

@@ -93,7 +93,8 @@ var powerOperation = operation{
 		{name: "act", do: (*run).act},
 		{name: "finish", do: (*run).finishPower, patient: true},
 	},
-	undo: (*run).undoPower,
+	undo:        (*run).undoPower,
+	leavesFiles: true,
 }
 
 func (r *run) act(ctx context.Context) error {

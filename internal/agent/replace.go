@@ -7,6 +7,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
+	"github.com/hoodynetwork/hoody-agent/internal/lineage"
 	"github.com/hoodynetwork/hoody-agent/internal/store"
 )
 
@@ -79,22 +80,28 @@ func (r *run) undoReplace(ctx context.Context) error {
 	if err := r.leftToCollection(err); err != nil {
 		return err
 	}
+	if giveUp == nil { // the pool does not tell; the journal may
+		giveUp = func(tx *store.Tx, container store.Container) error {
+			if r.job.Undo == nil {
+				return nil
+			}
+			return r.addTombstone(tx, container, []lineage.GUID{r.job.Undo.GUID})
+		}
+	}
 	return r.finish(ctx, r.failure(), func(tx *store.Tx, job *store.Job, container *store.Container) error {
 		if err := releaseSource(tx, *job); err != nil {
 			return err
 		}
-		if giveUp != nil {
-			if err := giveUp(tx, *container); err != nil {
-				return err
-			}
+		if err := giveUp(tx, *container); err != nil {
+			return err
 		}
 		container.Status = status
 		return listAdopted(tx, *job, container) // the runtime's records of them are gone
 	})
 }
 
-// leftToCollection passes on only those errors of clearing up that another attempt may get over. Of the others a container that is in order
-// must not end as failed: garbage collection knows what is left, and comes back to it.
+// leftToCollection passes on only those errors of clearing up that another attempt may get over, without those of what is in use, for which
+// nobody waits. Of the others a container that is in order must not end as failed: garbage collection comes back to what is left.
 func (r *run) leftToCollection(err error) error {
 	if err == nil || errdefs.Retryable(err) && !errors.Is(err, errdefs.ErrBusy) {
 		return err

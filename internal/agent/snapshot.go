@@ -163,7 +163,8 @@ var snapshotOperation = operation{
 		{name: "snapshot", do: (*run).takeSnapshot},
 		{name: "finish", do: (*run).finishSnapshot, patient: true},
 	},
-	undo: (*run).undoSnapshot,
+	undo:        (*run).undoSnapshot,
+	leavesFiles: true,
 }
 
 func (r *run) takeSnapshot(ctx context.Context) error {

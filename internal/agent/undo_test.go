@@ -1,11 +1,14 @@
 package agent_test
 
 import (
+	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/hoodynetwork/hoody-agent/internal/agent"
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
+	"github.com/hoodynetwork/hoody-agent/internal/lineage"
 	"github.com/hoodynetwork/hoody-agent/internal/store"
 )
 
@@ -27,30 +30,42 @@ func initDies(s *server, then func()) {
 // Somebody on the host has the new generation mounted when it is taken back. The container must not run on it under the old one's name.
 func TestAMountedGenerationIsNotTakenBack(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, 1)
-	here := f.servers[0]
-	source := f.states(here)
-	dataset := agent.InstanceDataset(agent.InstanceName(source.ID))
-	var mount agent.Mount
-	initDies(here, func() {
-		var err error
-		if mount, err = here.pool.Mount(f.ctx, dataset); err != nil {
-			t.Error(err)
-		}
-	})
-	answer := f.accepted(source, func() error { return second(here.agent.RestoreSnapshot(f.ctx, caller, source.ID, "two")) })
-	f.until("the undoing waits for the mount", func() bool {
-		job, err := f.records.GetJob(f.ctx, f.jobOf(source))
-		return err == nil && job.Phase == "undo" && job.Attempts > 0
-	})
-	if instance, err := here.runtime.Instance(f.ctx, agent.InstanceName(source.ID)); err != nil || instance.Status != agent.InstanceStopped {
-		t.Errorf("the instance is %s (%v) while the wrong files are mounted", instance.Status, err)
+	for name, cutOff := range map[string]bool{"as soon as it is moved": false, "moved by an attempt that was cut off": true} {
+		t.Run(name, func(t *testing.T) {
+			f := newFleet(t, 1)
+			here := f.servers[0]
+			source := f.states(here)
+			dataset := agent.InstanceDataset(agent.InstanceName(source.ID))
+			var mount agent.Mount
+			initDies(here, func() {
+				var err error
+				if mount, err = here.pool.Mount(f.ctx, dataset); err != nil {
+					t.Error(err)
+				}
+			})
+			starts := here.fault
+			here.setFault(func(op, object string) error {
+				if cutOff && mount != nil && op == "rename:before" && strings.HasPrefix(object, "hoody/incoming/") {
+					cutOff = false // it stays where it was moved to
+					return errdefs.New(errdefs.ErrUnavailable, "", "cut off")
+				}
+				return starts(op, object)
+			})
+			answer := f.accepted(source, func() error { return second(here.agent.RestoreSnapshot(f.ctx, caller, source.ID, "two")) })
+			f.until("the undoing waits for the mount", func() bool {
+				job, err := f.records.GetJob(f.ctx, f.jobOf(source))
+				return err == nil && job.Phase == "undo" && job.Attempts > 1
+			})
+			if instance, err := here.runtime.Instance(f.ctx, agent.InstanceName(source.ID)); err != nil || instance.Status != agent.InstanceStopped {
+				t.Errorf("the instance is %s (%v) while the wrong files are mounted", instance.Status, err)
+			}
+			f.must(mount.Unmount(f.ctx))
+			if err := <-answer; err == nil || !strings.Contains(err.Error(), "init dies") {
+				t.Errorf("the restore: %v", err)
+			}
+			f.holdsState(f.settled(source.ID, store.StatusRunning), "now")
+		})
 	}
-	f.must(mount.Unmount(f.ctx))
-	if err := <-answer; err == nil || !strings.Contains(err.Error(), "init dies") {
-		t.Errorf("the restore: %v", err)
-	}
-	f.holdsState(f.settled(source.ID, store.StatusRunning), "now")
 }
 
 // What cannot be cleared up after a failed operation is no reason to call a container broken that runs as before.
@@ -99,7 +114,7 @@ func TestACreateWhoseInstanceVanishes(t *testing.T) {
 	here := f.servers[0]
 	died := make(chan struct{})
 	here.setFault(func(op, _ string) error {
-		if op == "start:after" {
+		if op == "configure:before" { // in the last phase, and only there
 			here.setFault(nil)
 			go func() { here.die(); close(died) }()
 			<-died
@@ -120,11 +135,49 @@ func TestACreateWhoseInstanceVanishes(t *testing.T) {
 		f.must(runtime.Delete(f.ctx, name))
 	})
 	container := f.ended(id)
-	t.Logf("it is %s: %s", container.Status, container.FailureReason)
+	if job, err := f.records.GetJob(f.ctx, made.View.Container.JobID); err != nil || job.State != store.JobDone {
+		t.Errorf("the create is %s (%v)", job.State, err)
+	}
 	f.until("it is known to be gone", func() bool {
 		container, err := f.records.GetContainer(f.ctx, id)
 		f.must(err)
 		return container.Status == store.StatusFailed
 	})
 	f.delete(container)
+}
+
+// blind is a pool that cannot be looked at while it is broken.
+type blind struct {
+	agent.Pool
+	broken atomic.Bool
+}
+
+func (b *blind) Dataset(ctx context.Context, name string) (lineage.Dataset, error) {
+	if b.broken.Load() {
+		return lineage.Dataset{}, errdefs.New(errdefs.ErrInternal, "", "I/O error")
+	}
+	return b.Pool.Dataset(ctx, name)
+}
+
+// What leaves the files alone leaves a container as it is, even when it cannot be undone.
+func TestASnapshotThatCannotBeUndoneFailsNoContainer(t *testing.T) {
+	t.Parallel()
+	var pool *blind
+	f := newFleet(t, 1, func(f *fleet) {
+		f.watch = func(_ string, of agent.Pool) agent.Pool {
+			pool = &blind{Pool: of}
+			return pool
+		}
+	})
+	here := f.servers[0]
+	source := f.create(here, "source")
+	pool.broken.Store(true)
+	err := second(here.agent.CreateSnapshot(f.ctx, caller, source.ID, agent.CreateSnapshotRequest{}))
+	pool.broken.Store(false)
+	if err == nil {
+		t.Error("the snapshot was made")
+	}
+	if container := f.settled(source.ID, store.StatusRunning); container.FailureReason != "" {
+		t.Errorf("the container fails: %s", container.FailureReason)
+	}
 }

@@ -135,7 +135,10 @@ func (w eventWriter) write(text string) error {
 	if _, err := w.to.Write([]byte(text)); err != nil {
 		return err
 	}
-	return w.control.Flush()
+	err := w.control.Flush()
+	// Over HTTP/2 a deadline ends the stream when it has passed, whether anything is being written or not.
+	_ = w.control.SetWriteDeadline(time.Time{})
+	return err
 }
 
 func operationProgressView(job store.Job) contract.OperationProgress {

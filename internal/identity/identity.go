@@ -7,6 +7,7 @@
 package identity
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -54,16 +55,16 @@ func Check(dataset *os.Root) error {
 	if err := checkAbsentOr(dataset, "templates", fs.FileMode.IsDir); err != nil {
 		return err
 	}
-	entries, err := fs.ReadDir(dataset.FS(), "templates")
-	if err != nil {
-		if os.IsNotExist(err) {
-			return nil
-		}
-		return fmt.Errorf("check instance tree: templates: %w", err)
+	names, err := tree{dataset}.names("templates")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
-	for _, entry := range entries {
-		if !entry.Type().IsRegular() {
-			return fmt.Errorf("check instance tree: templates/%s is not a regular file: %w", entry.Name(), errdefs.ErrUnsupported)
+	if err != nil {
+		return fmt.Errorf("check instance tree: %w", err)
+	}
+	for _, name := range names {
+		if err := checkAbsentOr(dataset, "templates/"+name, fs.FileMode.IsRegular); err != nil {
+			return err
 		}
 	}
 	return nil

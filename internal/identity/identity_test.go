@@ -249,9 +249,14 @@ func TestWhatIsReadOfATreeIsBounded(t *testing.T) {
 	for i := range maxNames + 1 {
 		crowd[fmt.Sprint("rootfs/etc/ssh/", i)] = ""
 	}
+	templates := make(map[string]string)
+	for i := range maxNames + 1 {
+		templates[fmt.Sprint("templates/", i)] = ""
+	}
 	for name, files := range map[string]map[string]string{
 		"many host keys": many,
 		"many files":     crowd,
+		"many templates": templates,
 		"a large key":    {"rootfs/etc/ssh/ssh_host_rsa_key": strings.Repeat("x", maxFile+1)},
 	} {
 		if _, err := Keep(dataset(t, files)); !errors.Is(err, errdefs.ErrUnsupported) {

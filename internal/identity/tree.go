@@ -20,7 +20,7 @@ const (
 	maxNames = 4096    // of a directory that is listed
 )
 
-// tree is a container's root filesystem.
+// tree is a container's root filesystem, or the dataset that holds it.
 type tree struct{ root *os.Root }
 
 func openTree(dataset *os.Root) (tree, error) {

@@ -276,8 +276,8 @@ type Job struct {
 	SourceServerID string            `json:"source_server_id,omitempty"`
 	SourceSnapshot lineage.GUID      `json:"source_snapshot,omitempty"` // 0 = a fresh freeze
 	Freeze         Freeze            `json:"freeze"`
-	KnownKeys      int               `json:"known_keys,omitempty"` // how many keys of the source, inherited ones included, the copy was told of when the job was accepted
-	LateKeys       []string          `json:"late_keys,omitempty"`  // that the source was given from then until the freeze
+	KnownKeys      int               `json:"known_keys,omitempty"` // length of the source's list of keys, inherited ones included, when the job was accepted
+	LateKeys       []string          `json:"late_keys,omitempty"`  // those at its end that were added from then until the freeze
 	History        []Snapshot        `json:"history,omitempty"`    // what the copy will list
 	Generation     Generation        `json:"generation"`           // being checked out
 	IDMap          string            `json:"idmap,omitempty"`
