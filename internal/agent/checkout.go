@@ -153,11 +153,11 @@ func (r *run) swap(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	before, err := r.runtime.Instance(ctx, instance)
+	if err != nil {
+		return err
+	}
 	if r.job.StoppedAt == nil {
-		before, err := r.runtime.Instance(ctx, instance)
-		if err != nil {
-			return err
-		}
 		prior, err := r.displacedStatus(before)
 		if err != nil {
 			return err
@@ -169,7 +169,7 @@ func (r *run) swap(ctx context.Context) error {
 		}
 	}
 	// Whatever happens between here and the job's end, only the job starts this instance.
-	if err := r.runtime.Configure(ctx, instance, map[string]string{configAutostart: "false", configIDMap: r.job.IDMap}); err != nil {
+	if err := r.configure(ctx, instance, map[string]string{configAutostart: "false", configIDMap: r.job.IDMap}, r.halt); err != nil {
 		return err
 	}
 	if err := r.noticeStart(ctx, instance); err != nil {
@@ -184,10 +184,44 @@ func (r *run) swap(ctx context.Context) error {
 	if err := r.displace(ctx, current, displacedDataset(r.job.ID)); err != nil {
 		return err
 	}
+	if err := r.giveUpReservation(ctx, before); err != nil {
+		return err
+	}
 	if err := r.adopt(ctx, instance); err != nil {
 		return err
 	}
 	return r.pool.Rename(ctx, incomingDataset(r.job.ID), current)
+}
+
+// configure changes the configuration of an instance that is about to be stopped. One that has not heeded an earlier stop takes none until it
+// is: Incus keeps that stop's lock, and only another stop gets past it (tried).
+func (r *run) configure(ctx context.Context, instance string, config map[string]string, stop func(context.Context, string) error) error {
+	err := r.runtime.Configure(ctx, instance, config)
+	if !errors.Is(err, errdefs.ErrBusy) {
+		return err
+	}
+	if err := stop(ctx, instance); err != nil {
+		return err
+	}
+	return r.runtime.Configure(ctx, instance, config)
+}
+
+// giveUpReservation lets the displaced generation hold no space beyond what is in it: the new one reserves as much.
+func (r *run) giveUpReservation(ctx context.Context, instance Instance) error {
+	none := make(Properties)
+	for _, name := range []string{"reservation", "refreservation"} {
+		if instance.RootLimits[name] != "" {
+			none[name] = ""
+		}
+	}
+	if len(none) == 0 {
+		return nil
+	}
+	err := r.pool.SetProperties(ctx, displacedDataset(r.job.ID), none)
+	if errors.Is(err, errdefs.ErrNotFound) {
+		return nil // there was nothing to displace
+	}
+	return err
 }
 
 // displacedStatus is what the container goes back to after the swap: what the runtime says it is now. The record may be behind
@@ -390,10 +424,8 @@ func (r *run) start(ctx context.Context, toRun bool) error {
 	if err != nil {
 		return err
 	}
-	if len(instance.RootLimits) > 0 {
-		if err := r.pool.SetProperties(ctx, InstanceDataset(name), instance.RootLimits); err != nil {
-			return err
-		}
+	if err := r.limitRoot(ctx, instance); err != nil {
+		return err
 	}
 	if toRun {
 		if err := r.runtime.Start(ctx, name); err != nil {
@@ -401,6 +433,14 @@ func (r *run) start(ctx context.Context, toRun bool) error {
 		}
 	}
 	return nil
+}
+
+// limitRoot sets on the dataset that is an instance's now what the runtime wants of it.
+func (r *run) limitRoot(ctx context.Context, instance Instance) error {
+	if len(instance.RootLimits) == 0 {
+		return nil
+	}
+	return r.pool.SetProperties(ctx, InstanceDataset(instance.Name), instance.RootLimits)
 }
 
 // downMillis is how long the container was down for the swap, until now.

@@ -110,7 +110,7 @@ func (c *collection) round(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	plan := lineage.Collect(inventory, references(c.id, inventory, records, c.pins.kept(), c.inFlight.leftBehind()))
+	plan := lineage.Collect(inventory, references(c.id, c.now(), inventory, records, c.pins.kept(), c.inFlight.leftBehind()))
 	if c.report.Objects == nil {
 		c.report.Objects = plan.Objects
 	}
@@ -230,8 +230,7 @@ func (c *collection) checkOrigin(ctx context.Context, action lineage.Action) err
 	return nil
 }
 
-// destroyEmpty destroys a dataset of the agent's that holds no snapshot. Pool.Destroy would take snapshots along, and
-// somebody may have made one by hand.
+// destroyEmpty destroys a dataset of the agent's that holds no snapshot, not even one that somebody made by hand a moment ago.
 func (c *collection) destroyEmpty(ctx context.Context, name string) error {
 	dataset, err := c.pool.Dataset(ctx, name)
 	if err != nil {
@@ -241,7 +240,7 @@ func (c *collection) destroyEmpty(ctx context.Context, name string) error {
 	if len(dataset.Snapshots) > 0 || role != roleGeneration && role != roleReplica && role != roleImage {
 		return errdefs.New(errdefs.ErrBusy, "", "%s is not empty any more", name)
 	}
-	return c.pool.Destroy(ctx, name)
+	return c.pool.DestroyEmpty(ctx, name)
 }
 
 // conclude looks what is gone, for the report, and removes the tombstones that are done with.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
 	"github.com/hoodynetwork/hoody-agent/internal/identity"
@@ -67,7 +68,7 @@ func (r *run) stopForDelete(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := r.runtime.Configure(ctx, name, map[string]string{configAutostart: "false"}); err != nil {
+	if err := r.configure(ctx, name, map[string]string{configAutostart: "false"}, r.end); err != nil {
 		return err
 	}
 	return r.end(ctx, name)
@@ -144,14 +145,18 @@ func (a *Agent) deleteRecords(tx *store.Tx, container store.Container) error {
 
 // addTombstone records that snapshots of a container were deleted on purpose; those of earlier deletions stay recorded.
 func (a *Agent) addTombstone(tx *store.Tx, container store.Container, deleted []lineage.GUID) error {
+	return bury(tx, container.ID, container.ServerID, a.now(), deleted)
+}
+
+func bury(tx *store.Tx, containerID, serverID string, now time.Time, deleted []lineage.GUID) error {
 	if len(deleted) == 0 {
 		return nil
 	}
-	tombstone, err := tx.Tombstone(container.ID)
+	tombstone, err := tx.Tombstone(containerID)
 	if err != nil && !errors.Is(err, errdefs.ErrNotFound) {
 		return err
 	}
-	tombstone.ContainerID, tombstone.ServerID, tombstone.DeletedAt = container.ID, container.ServerID, a.now()
+	tombstone.ContainerID, tombstone.ServerID, tombstone.DeletedAt = containerID, serverID, now
 	for _, guid := range deleted {
 		if !slices.Contains(tombstone.Snapshots, guid) {
 			tombstone.Snapshots = append(tombstone.Snapshots, guid)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hoodynetwork/hoody-agent/internal/lineage"
 	"github.com/hoodynetwork/hoody-agent/internal/store"
@@ -44,6 +45,8 @@ type scene struct {
 	containers []*store.Container // of this server
 	histories  map[string]*store.History
 	jobs       map[string]*store.Job // open, or over a moment ago
+	// The pool was looked at later than that: what is listed since then may not be in the inventory yet.
+	settledBefore time.Time
 }
 
 // inspection is what does not agree in a scene, and what can be done about it without destroying anything.
@@ -71,7 +74,7 @@ func inspect(s scene) inspection {
 			i.container(s, *container, byContainer[container.ID])
 		}
 		if history := s.histories[container.ID]; history != nil {
-			i.snapshots(*container, *history, held)
+			i.snapshots(s, *container, *history, held)
 		}
 	}
 	for _, instance := range s.instances {
@@ -140,7 +143,7 @@ func (i *inspection) container(s scene, container store.Container, instances []I
 	}
 }
 
-func (i *inspection) snapshots(container store.Container, history store.History, held map[lineage.GUID]string) {
+func (i *inspection) snapshots(s scene, container store.Container, history store.History, held map[lineage.GUID]string) {
 	var missing []lineage.GUID
 	differs := false
 	for _, snapshot := range history.Snapshots {
@@ -148,6 +151,9 @@ func (i *inspection) snapshots(container store.Container, history store.History,
 		differs = differs || there == snapshot.Missing
 		if !there {
 			missing = append(missing, snapshot.GUID)
+			if snapshot.CreatedAt.After(s.settledBefore) {
+				continue // it may have been made since the pool was looked at
+			}
 			i.add(FindingSnapshotGone, container.ID+"/"+snapshot.Name, "Delete it from the list; it cannot be restored.",
 				"snapshot %s of container %s (%s) is not in the pool", snapshot.Name, container.ID, container.Name)
 		}

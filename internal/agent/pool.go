@@ -41,6 +41,8 @@ type Pool interface {
 	Bookmark(ctx context.Context, snapshot, name string) error
 	// Destroy removes one dataset with its own snapshots, never anything that depends on it: ErrBusy when it has children or clones.
 	Destroy(ctx context.Context, dataset string) error
+	// DestroyEmpty is Destroy for a dataset without snapshots: ErrBusy when it has one, whoever made it and however late.
+	DestroyEmpty(ctx context.Context, dataset string) error
 	// DestroySnapshot removes "dataset@snapshot", or a bookmark "dataset#name". ErrBusy when clones or holds depend on it.
 	DestroySnapshot(ctx context.Context, snapshot string) error
 

@@ -16,7 +16,6 @@ const maxGrants = 500
 
 // UpdateProject changes what the request names.
 func (a *Agent) UpdateProject(ctx context.Context, caller Caller, id string, request UpdateProjectRequest) (store.Project, error) {
-	now := a.now()
 	return a.changeProject(ctx, caller, id, func(tx *store.Tx, project *store.Project) error {
 		if request.SetMaxContainers {
 			if !owns(caller, *project) {
@@ -30,7 +29,6 @@ func (a *Agent) UpdateProject(ctx context.Context, caller Caller, id string, req
 		if request.RealmIDs != nil {
 			project.RealmIDs = *request.RealmIDs
 		}
-		project.UpdatedAt = now
 		return rename(tx, project, request.Alias)
 	})
 }
@@ -128,7 +126,7 @@ func (a *Agent) AddPermission(ctx context.Context, caller Caller, projectID stri
 	}
 	receipt := store.Receipt{ProjectID: projectID, PermissionID: grant.ID}
 	err := a.acceptOnce(ctx, caller, &receipt, func(tx *store.Tx) error {
-		_, err := changedProject(tx, caller, projectID, add)
+		_, err := a.changedProject(tx, caller, projectID, add)
 		return err
 	})
 	if err != nil {
@@ -195,7 +193,7 @@ func (a *Agent) RemovePermission(ctx context.Context, caller Caller, projectID, 
 func (a *Agent) changeProject(ctx context.Context, caller Caller, id string, change func(*store.Tx, *store.Project) error) (store.Project, error) {
 	var project store.Project
 	err := a.accept(ctx, caller, func(tx *store.Tx) (err error) {
-		project, err = changedProject(tx, caller, id, change)
+		project, err = a.changedProject(tx, caller, id, change)
 		return err
 	})
 	if err != nil {
@@ -204,7 +202,9 @@ func (a *Agent) changeProject(ctx context.Context, caller Caller, id string, cha
 	return project, nil
 }
 
-func changedProject(tx *store.Tx, caller Caller, id string, change func(*store.Tx, *store.Project) error) (store.Project, error) {
+// changedProject is changeProject inside a transaction. Grants are part of the project: which of two records is the later one tells a
+// recovery by their time.
+func (a *Agent) changedProject(tx *store.Tx, caller Caller, id string, change func(*store.Tx, *store.Project) error) (store.Project, error) {
 	project, err := visibleProject(tx, caller, id, store.PermissionEdit)
 	if err != nil {
 		return store.Project{}, err
@@ -212,6 +212,7 @@ func changedProject(tx *store.Tx, caller Caller, id string, change func(*store.T
 	if err := change(tx, &project); err != nil {
 		return store.Project{}, err
 	}
+	project.UpdatedAt = a.now()
 	return project, tx.PutProject(project)
 }
 

@@ -99,6 +99,7 @@ func (a *Agent) LookAround(ctx context.Context) error {
 
 // scene looks at the records last: what an operation makes or removes meanwhile shows as an operation there.
 func (a *Agent) scene(ctx context.Context) (s scene, err error) {
+	s.settledBefore = a.now().Add(-a.options.InspectInterval)
 	if s.inventory, err = a.pool.Inventory(ctx); err != nil {
 		return s, err
 	}

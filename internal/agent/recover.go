@@ -186,6 +186,9 @@ func (r *Recoverer) Apply(ctx context.Context, plan Recovery) error {
 	if err := r.putAside(ctx, plan.damaged); err != nil {
 		return err
 	}
+	if err := r.takeOverTombstones(ctx); err != nil {
+		return err
+	}
 	return r.stamp(ctx)
 }
 
@@ -205,9 +208,44 @@ func (r *Recoverer) endJob(ctx context.Context, job store.Job) error {
 		if err := releaseSource(tx, job); err != nil {
 			return err
 		}
+		if job.Kind == store.JobCopy { // nobody lists what came along for a copy that is not to be; one that is listed counts anyway
+			if err := bury(tx, job.ContainerID, r.Server.ID, now, guidsIn(job.History)); err != nil {
+				return err
+			}
+		}
 		return tx.PutJob(job)
 	})
 	return err
+}
+
+// takeOverTombstones makes those count that were written under the id that an agent had made up for this server.
+func (r *Recoverer) takeOverTombstones(ctx context.Context) error {
+	if r.FormerID == "" {
+		return nil
+	}
+	tombstones, err := r.Store.Tombstones(ctx)
+	if err != nil {
+		return err
+	}
+	for _, tombstone := range tombstones {
+		if tombstone.ServerID != r.FormerID {
+			continue
+		}
+		if _, err := r.Store.Update(ctx, func(tx *store.Tx) error {
+			now, err := tx.Tombstone(tombstone.ContainerID)
+			if errors.Is(err, errdefs.ErrNotFound) || err == nil && now.ServerID != r.FormerID {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			now.ServerID = r.Server.ID
+			return tx.PutTombstone(now)
+		}); err != nil {
+			return fmt.Errorf("tombstone of container %s: %w", tombstone.ContainerID, err)
+		}
+	}
+	return nil
 }
 
 func (r *Recoverer) writeProject(ctx context.Context, project store.Project) error {
@@ -349,7 +387,9 @@ func (r *Recoverer) stamp(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("stamp the store: %w", err)
 	}
-	if err := r.Pool.SetProperties(ctx, poolParent, stampProperties(r.Store, r.Server.ID, revision)); err != nil {
+	properties := stampProperties(r.Store, r.Server.ID, revision)
+	properties[propertyRecovered] = r.now().Format(time.RFC3339)
+	if err := r.Pool.SetProperties(ctx, poolParent, properties); err != nil {
 		return fmt.Errorf("stamp the pool: %w", err)
 	}
 	return nil

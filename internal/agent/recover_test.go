@@ -282,3 +282,75 @@ func TestContainersWithoutRecordFilesAreRebuilt(t *testing.T) {
 		t.Errorf("the snapshot holds %q", got)
 	}
 }
+
+// What was changed after a backup without anything else being changed counts, too: grants of a project, and the key of a copy, whose
+// updated_at stays that of what it holds.
+func TestGrantsAndKeysAfterABackupCount(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1)
+	quick(f)
+	here := f.servers[0]
+	source := f.create(here, "source")
+	copied := f.settled(f.copy(source, here, agent.CopyRequest{Name: "copy"}).ID, store.StatusRunning)
+	revoked := f.grant(f.project, agent.Caller{UserID: stranger}, store.PermissionDelete)
+	f.write(source, "data/file", []byte("the source is newer than the copy"))
+	f.must(second(here.agent.CreateSnapshot(f.ctx, caller, source.ID, agent.CreateSnapshotRequest{})))
+	f.recorded()
+	var backup string
+	f.offline(func() { backup = f.backUp() })
+
+	f.must(here.agent.RemovePermission(f.ctx, caller, f.project.ID, revoked.ID))
+	given := f.grant(f.project, agent.Caller{UserID: "64c1aa00b2d34e5f60718999"}, store.PermissionRead)
+	key := newKey(t)
+	f.must(second(here.agent.UpdateContainer(f.ctx, caller, copied.ID, agent.UpdateContainerRequest{SetSSHPublicKey: true, SSHPublicKey: key})))
+	f.applied(copied.ID)
+	f.until("the change is kept", func() bool {
+		record, _ := f.kept(here, copied.ID)
+		return record.Container.SSHPublicKey == key && len(record.Project.Permissions) == 1 && record.Project.Permissions[0].ID == given.ID
+	})
+
+	f.offline(func() { f.etcdDir = backup })
+	here.kill()
+	here.recovery(true)
+	here.start()
+	f.until("the agent trusts the records", func() bool { return degraded(here) == "" })
+	project, err := here.agent.Project(f.ctx, caller, f.project.ID)
+	f.must(err)
+	if len(project.Permissions) != 1 || project.Permissions[0].ID != given.ID {
+		t.Errorf("grants after the recovery: %+v", project.Permissions)
+	}
+	if now := f.ended(copied.ID); now.SSHPublicKey != key {
+		t.Error("the key that was replaced is back")
+	}
+}
+
+// A server that has recovered keeps what copies on servers that have not were made from.
+func TestBasesOutliveARecovery(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 2)
+	quick(f)
+	here, there := f.servers[0], f.servers[1]
+	source := f.create(here, "source")
+	f.write(source, "data/file", random(1, 1<<20))
+	far := f.settled(f.copy(source, there, agent.CopyRequest{Name: "far"}).ID, store.StatusRunning)
+	f.recorded()
+	f.offline(func() {
+		f.loseStore()
+		f.openStore()
+		here.recovery(true)
+		f.closeStore()
+	})
+	f.until("the agent trusts the records", func() bool { return degraded(here) == "" })
+	here.collect()
+	there.kill()
+	there.recovery(true)
+	there.start()
+	f.until("the other agent trusts the records", func() bool { return degraded(there) == "" })
+	f.write(source, "data/more", []byte("more"))
+	synced := f.sync(far, store.StatusRunning)
+	job, err := f.records.GetJob(f.ctx, synced.LastOperation.ID)
+	f.must(err)
+	if moved := job.Progress.BytesDone; moved > 100<<10 {
+		t.Errorf("the sync moved %d bytes, want the difference only", moved)
+	}
+}

@@ -23,7 +23,9 @@ func (p *recoveryPlanner) merge(result *RecoveredContainer, file recordFile) {
 		result.container.ServerID, result.container.ProjectID, result.container.OwnerID = record.ServerID, record.ProjectID, record.OwnerID
 		result.container.JobID, result.container.PendingFreezes = record.JobID, record.PendingFreezes
 		history, kept = kept, history
-		p.wantProject(file.Project)
+	}
+	if file.Project.ID == record.ProjectID {
+		p.wantProject(file.Project) // grants and limits change without the container
 	}
 	history.Snapshots = slices.Clone(history.Snapshots)
 	deleted := p.tombstones[result.ID].Snapshots
@@ -53,6 +55,7 @@ func lastChange(container store.Container, history store.History) time.Time {
 			latest = at
 		}
 	}
+	later(container.EditedAt)
 	later(container.SyncedAt)
 	if container.LastOperation != nil {
 		later(container.LastOperation.FinishedAt)

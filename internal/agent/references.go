@@ -3,14 +3,19 @@ package agent
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/hoodynetwork/hoody-agent/internal/lineage"
 	"github.com/hoodynetwork/hoody-agent/internal/store"
 )
 
-// references says what the records, and the jobs at work, want of a server's pool. building is what running jobs are about
+// basesAfterRecovery is how long after a recovery every state that a copy may have been made from counts as a base: records of copies on
+// servers that have yet to recover do not say which do.
+const basesAfterRecovery = 7 * 24 * time.Hour
+
+// references says what the records, and the jobs at work, want of a server's pool at a time. building is what running jobs are about
 // to build on, by job; left are datasets that one of them will take over. It is pure.
-func references(serverID string, inventory lineage.Inventory, records store.References, building map[string][]lineage.GUID, left map[string]bool) lineage.References {
+func references(serverID string, now time.Time, inventory lineage.Inventory, records store.References, building map[string][]lineage.GUID, left map[string]bool) lineage.References {
 	m := marker{
 		serverID: serverID, records: records, left: left,
 		containers: make(map[string]*store.Container), open: make(map[string]*store.Job),
@@ -38,6 +43,7 @@ func references(serverID string, inventory lineage.Inventory, records store.Refe
 		}
 	}
 	m.sortDatasets(inventory)
+	m.markAfterRecovery(now, inventory)
 	return m.refs
 }
 
@@ -73,6 +79,29 @@ func (m *marker) markContainers() {
 		if base := syncBase(container); base != 0 && source != nil && source.ServerID == m.serverID {
 			m.refs.Bases[base] = append(m.refs.Bases[base],
 				fmt.Sprintf("base of container %s on server %s, a copy of %s", container.Name, container.ServerID, source.Name))
+		}
+	}
+}
+
+// markAfterRecovery marks as bases what copies elsewhere may stand on, for some time after this server's records were recovered.
+func (m *marker) markAfterRecovery(now time.Time, inventory lineage.Inventory) {
+	parent, _ := inventory.Dataset(poolParent)
+	recovered, err := time.Parse(time.RFC3339, parent.Properties[propertyRecovered])
+	if err != nil || now.Sub(recovered) > basesAfterRecovery {
+		return
+	}
+	why := fmt.Sprintf("perhaps the base of a copy: the records were recovered on %s, and other servers may have yet to", recovered.Format(time.DateOnly))
+	for _, dataset := range inventory.Datasets {
+		if m.refs.Datasets[dataset.Name].Kind != lineage.Current {
+			continue
+		}
+		for _, snapshot := range dataset.Snapshots {
+			if lineage.OwnSnapshot(snapshot.Name) {
+				m.refs.Bases[snapshot.GUID] = append(m.refs.Bases[snapshot.GUID], why)
+			}
+		}
+		for _, bookmark := range dataset.Bookmarks {
+			m.refs.Bases[bookmark.GUID] = append(m.refs.Bases[bookmark.GUID], why)
 		}
 	}
 }

@@ -78,7 +78,7 @@ func TestReferences(t *testing.T) {
 		dataset("hoody/strange", "", "", ""),
 		dataset("images/debian", "", "", ""),
 	}}
-	refs := references(here, inventory, records, map[string][]lineage.GUID{"j1": {110}}, map[string]bool{"hoody/incoming/j4-0003": true})
+	refs := references(here, time.Now(), inventory, records, map[string][]lineage.GUID{"j1": {110}}, map[string]bool{"hoody/incoming/j4-0003": true})
 
 	for _, guid := range []lineage.GUID{1, 2, 20, 21, 22, 40, 41, 50, 51, 60, 62, 70, 71, 72, 73, 74, 75, 76, 77, 80, 81, 110} {
 		if len(refs.Wanted[guid]) == 0 {
@@ -137,7 +137,7 @@ func TestFiftyCopiesHoldNoMoreThanTheirBases(t *testing.T) {
 	}
 	inventory := lineage.Inventory{Datasets: []lineage.Dataset{dataset}}
 	snapshots, bookmarks := len(dataset.Snapshots), 0
-	for _, action := range lineage.Collect(inventory, references("s1", inventory, records, nil, nil)).Actions {
+	for _, action := range lineage.Collect(inventory, references("s1", time.Now(), inventory, records, nil, nil)).Actions {
 		switch action.Kind {
 		case lineage.MakeBookmark:
 			bookmarks++

@@ -51,10 +51,16 @@ func (r *run) undoReplace(ctx context.Context) error {
 		return err
 	}
 	status := r.job.PriorStatus
-	if r.job.PriorIDMap != "" {
+	if r.job.PriorIDMap != "" && r.job.PriorIDMap != r.job.IDMap {
 		// What is in place again has the id map that it had; under the other one a start would shift its owners.
 		if err := r.runtime.Configure(ctx, InstanceName(r.job.ContainerID), map[string]string{configIDMap: r.job.PriorIDMap}); err != nil {
 			return err
+		}
+	}
+	if instance, err := r.runtime.Instance(ctx, InstanceName(r.job.ContainerID)); err == nil {
+		// A reservation that it cannot have back is no reason to keep the container down.
+		if err := r.limitRoot(ctx, instance); err != nil {
+			r.log.Warn("limits not set again", zap.Error(err))
 		}
 	}
 	if r.job.StoppedAt != nil && status == store.StatusRunning { // else it runs, or somebody else has stopped it
@@ -66,7 +72,9 @@ func (r *run) undoReplace(ctx context.Context) error {
 			status = store.StatusStopped
 		}
 	}
-	if err := r.restoreAutostart(ctx); err != nil && !errors.Is(err, errdefs.ErrNotFound) {
+	err := r.restoreAutostart(ctx)
+	late := errors.Is(err, errdefs.ErrBusy) // it has not heeded the stop, and takes no configuration until it does
+	if err != nil && !late && !errors.Is(err, errdefs.ErrNotFound) {
 		return err
 	}
 	// Only now that the container runs again: somebody may hold what is to go.
@@ -94,6 +102,9 @@ func (r *run) undoReplace(ctx context.Context) error {
 		}
 		if err := giveUp(tx, *container); err != nil {
 			return err
+		}
+		if late {
+			container.Settings.Revision++ // comes with the settings, when it can
 		}
 		container.Status = status
 		return listAdopted(tx, *job, container) // the runtime's records of them are gone

@@ -21,6 +21,9 @@ import (
 // propertyStamp is set on poolParent: "<store id>/<server id>/<store revision>", one property so that it changes at once.
 const propertyStamp = "hoody:stamp"
 
+// propertyRecovered is set on poolParent by a recovery: when it was, as RFC 3339 has it.
+const propertyRecovered = "hoody:recovered"
+
 // poolParent holds everything of the agent's own in the pool.
 const poolParent = "hoody"
 

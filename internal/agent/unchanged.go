@@ -8,9 +8,12 @@ import (
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
 )
 
-// maxNoise bounds what the runtime's own files can account for: past it a dataset was written by its container, and
-// no list of changes is asked for.
-const maxNoise = 16 << 20
+// How many bytes may be written to a dataset that counts as unchanged. A list of changes does not tell everything (Pool.Diff), so these
+// are as low as what is known to be noise allows.
+const (
+	maxNoise  = 1 << 20  // with the runtime's own files, such as backup.yaml: past it no list of changes is asked for
+	maxSilent = 64 << 10 // with no file at all, as a mount does
+)
 
 // unchangedSince tells whether a container's files are as they were in a snapshot of its dataset. Nothing written is
 // the fast answer. A start through Incus rewrites backup.yaml, so otherwise a bounded list of changes decides; what the
@@ -38,7 +41,7 @@ func (a *Agent) unchangedSince(ctx context.Context, snapshot string) (bool, erro
 			return false, nil
 		}
 	}
-	return true, nil
+	return len(changes) > 0 || written <= maxSilent, nil
 }
 
 // runtimesOwn tells whether a path of an instance's dataset belongs to the runtime and not to the container.

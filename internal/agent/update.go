@@ -77,6 +77,7 @@ func (a *Agent) changeContainer(ctx context.Context, caller Caller, id string, c
 			return err
 		}
 		if !reflect.DeepEqual(before, container) {
+			container.EditedAt = now
 			if err := a.touch(tx, &container, now); err != nil {
 				return err
 			}

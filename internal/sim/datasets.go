@@ -232,7 +232,14 @@ func (p *Pool) promote(s *state, name string) error {
 }
 
 // Destroy implements agent.Pool.
-func (p *Pool) Destroy(ctx context.Context, name string) error {
+func (p *Pool) Destroy(ctx context.Context, name string) error { return p.destroy(ctx, name, false) }
+
+// DestroyEmpty implements agent.Pool.
+func (p *Pool) DestroyEmpty(ctx context.Context, name string) error {
+	return p.destroy(ctx, name, true)
+}
+
+func (p *Pool) destroy(ctx context.Context, name string, empty bool) error {
 	return p.effect(ctx, "destroy", name, func() error {
 		locked, l, err := p.lockLive(name)
 		if err != nil {
@@ -250,6 +257,9 @@ func (p *Pool) Destroy(ctx context.Context, name string) error {
 			}
 			if err := p.mayDestroy(s, name, d); err != nil {
 				return err
+			}
+			if empty && len(d.Snapshots) > 0 {
+				return fmt.Errorf("has snapshots: %w", errdefs.ErrBusy)
 			}
 			gone = d
 			delete(s.Datasets, name)

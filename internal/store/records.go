@@ -127,6 +127,7 @@ type Container struct {
 	Settings          Settings          `json:"settings"`
 	CreatedAt         time.Time         `json:"created_at"`
 	UpdatedAt         time.Time         `json:"updated_at"`
+	EditedAt          time.Time         `json:"edited_at,omitzero"` // when somebody last changed the record; of a copy UpdatedAt may be earlier
 }
 
 // Settings tells how far changes of the record's environment, autostart, name and key have reached the instance. The

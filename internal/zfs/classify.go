@@ -124,6 +124,7 @@ var rules = []rule{
 	{"send", "resume token is corrupt", errdefs.ErrCorrupt},
 	{"send", "not an earlier snapshot from the same fs", errdefs.ErrInvalid},
 	{"send", "is not earlier than it", errdefs.ErrInvalid},
+	{"diff", "Cannot diff an unmounted snapshot", errdefs.ErrStale},                    // it was mounted a moment ago
 	{"diff", "Unable to obtain diffs: No such file or directory", errdefs.ErrNotFound}, // of a snapshot
 	// space
 	{"", "space quota exceeded", errdefs.ErrExhausted},

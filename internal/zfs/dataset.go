@@ -191,6 +191,11 @@ func (p *Pool) Snapshot(ctx context.Context, dataset, name string) (lineage.Snap
 	if err != nil {
 		return lineage.Snapshot{}, fmt.Errorf("snapshot: %w", err)
 	}
+	mounts, err := p.mountsOf(p.root + "/" + dataset)
+	if err != nil {
+		return lineage.Snapshot{}, fmt.Errorf("snapshot %s@%s: %w", dataset, name, err)
+	}
+	p.writeBack(ctx, mounts)
 	if err := p.runner.run(ctx, "zfs", "snapshot", full); err != nil {
 		return lineage.Snapshot{}, fmt.Errorf("snapshot %s@%s: %w", dataset, name, err)
 	}

@@ -19,13 +19,26 @@ func (p *Pool) Destroy(ctx context.Context, dataset string) error {
 	if err != nil {
 		return fmt.Errorf("destroy: %w", err)
 	}
-	if err := p.destroyDataset(ctx, full); err != nil {
+	if err := p.destroyDataset(ctx, full, false); err != nil {
 		return fmt.Errorf("destroy %s: %w", dataset, err)
 	}
 	return nil
 }
 
-func (p *Pool) destroyDataset(ctx context.Context, full string) error {
+// DestroyEmpty is Destroy for a dataset that has no snapshot; ErrBusy for one that has, or gets one meanwhile.
+func (p *Pool) DestroyEmpty(ctx context.Context, dataset string) error {
+	full, err := p.dataset(dataset)
+	if err != nil {
+		return fmt.Errorf("destroy: %w", err)
+	}
+	if err := p.destroyDataset(ctx, full, true); err != nil {
+		return fmt.Errorf("destroy %s: %w", dataset, err)
+	}
+	return nil
+}
+
+func (p *Pool) destroyDataset(ctx context.Context, full string, empty bool) error {
+	p.busy.retry()
 	mounts, err := p.mountsOf(full)
 	if err != nil {
 		return err
@@ -45,6 +58,9 @@ func (p *Pool) destroyDataset(ctx context.Context, full string) error {
 		if found.created {
 			return nil
 		}
+	}
+	if found.snapshots && empty {
+		return fmt.Errorf("has snapshots: %w", errdefs.ErrBusy)
 	}
 	if found.snapshots {
 		if err := p.runner.run(ctx, "zfs", "destroy", full+"@%"); err != nil { // "%" alone: from the first to the last

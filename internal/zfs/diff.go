@@ -17,7 +17,8 @@ import (
 //
 // ZFS counts what transaction groups have brought to disk: five seconds of a busy container's writes are not in the
 // property yet, though a snapshot taken now would hold them (tried). So the open group is written out first. What a
-// program has mapped and not synced is in neither. A mount alone, even one without writes, counts as 1 KiB (tried).
+// program has stored through a mapping, and the kernel has not written back, is in neither; that it was stored is, since Snapshot
+// has everything written back that was before. A mount alone, even one without writes, counts as 1 KiB (tried).
 func (p *Pool) Written(ctx context.Context, snapshot string) (uint64, error) {
 	full, dataset, err := p.snapshot(snapshot)
 	if err != nil {
@@ -57,19 +58,34 @@ func (p *Pool) written(ctx context.Context, full, dataset string) (uint64, error
 // meanwhile; not read-only, since Incus could not mount it beside that (EBUSY, tried). While it compares, ZFS holds a temporary
 // snapshot that is marked for deferred destruction. Contents are not compared: a file that was written with what it held counts
 // as modified, and so does one whose access time changed.
+//
+// What zfs diff complains about and passes over is listed as a change without a name. It leaves out without a word: a file that was written
+// through a name that it cannot find any more (several hard links, the last made of them removed: OpenZFS issue 16753), and what the
+// kernel wrote back of a mapping after a snapshot for a store before it (zfs_putpage keeps the times).
 func (p *Pool) Diff(ctx context.Context, snapshot string, limit int) (changes []agent.Change, err error) {
 	full, dataset, err := p.snapshot(snapshot)
 	if err != nil {
 		return nil, fmt.Errorf("diff: %w", err)
 	}
+	changes, err = p.diff(ctx, full, dataset, limit)
+	if errors.Is(err, errdefs.ErrStale) { // unmounted between our look and that of zfs
+		changes, err = p.diff(ctx, full, dataset, limit)
+	}
+	if err != nil {
+		return changes, fmt.Errorf("diff since %s: %w", snapshot, err)
+	}
+	return changes, nil
+}
+
+func (p *Pool) diff(ctx context.Context, full, dataset string, limit int) (changes []agent.Change, err error) {
 	mounts, err := p.mountsOf(dataset)
 	if err != nil {
-		return nil, fmt.Errorf("diff since %s: %w", snapshot, err)
+		return nil, err
 	}
 	if len(mounts) == 0 {
 		private, err := p.mount(ctx, dataset, 0)
 		if err != nil {
-			return nil, fmt.Errorf("diff since %s: %w", snapshot, err)
+			return nil, err
 		}
 		defer func() {
 			if unmountErr := private.Unmount(context.WithoutCancel(ctx)); unmountErr != nil {
@@ -78,7 +94,8 @@ func (p *Pool) Diff(ctx context.Context, snapshot string, limit int) (changes []
 		}()
 		mounts = []string{private.path}
 	}
-	err = p.runner.lines(ctx, func(line string) error {
+	p.writeBack(ctx, mounts)
+	warnings, err := p.runner.linesAndWarnings(ctx, func(line string) error {
 		found, err := parseChange(line, mounts)
 		if err != nil {
 			return err
@@ -91,11 +108,19 @@ func (p *Pool) Diff(ctx context.Context, snapshot string, limit int) (changes []
 		}
 		return nil
 	}, "zfs", "diff", "-H", full, dataset)
-	if err != nil {
-		return changes, fmt.Errorf("diff since %s: %w", snapshot, err)
+	if err == nil && warnings != "" {
+		p.log.Warn("zfs diff passed over something, which counts as changed", zap.String("snapshot", full), zap.String("warnings", warnings))
+		changes = append(changes, agent.Change{Path: nameless, Kind: agent.ChangeModified})
 	}
-	return changes, nil
+	return changes, err
 }
+
+// nameless stands for a file that has no name (any more).
+const nameless = "(nameless)"
+
+// deleteQueue is what zfs diff puts behind the mount point for a file that was deleted and is still open (get_stats_for_obj in
+// libzfs_diff.c).
+const deleteQueue = "(on_delete_queue)"
 
 // changeKinds are the first column of zfs diff.
 var changeKinds = map[string]agent.ChangeKind{
@@ -143,6 +168,8 @@ func below(path string, mounts []string) (string, error) {
 			switch {
 			case rest == "" || rest == "/":
 				return ".", nil
+			case rest == deleteQueue:
+				return nameless, nil
 			case rest[0] == '/':
 				return rest[1:], nil
 			}

@@ -17,6 +17,9 @@ func TestParseChange(t *testing.T) {
 		"+\t/mnt/s/d\\0040i\\0040r/\\0303\\0274\\0040\\0134\\0040t": {{Path: `d i r/ü \ t`, Kind: agent.ChangeAdded}},
 		"+\t/mnt/s/tab\\0011here\\0012nl":                           {{Path: "tab\there\nnl", Kind: agent.ChangeAdded}},
 		"-\t/mnt/s/gone":                                            {{Path: "gone", Kind: agent.ChangeRemoved}},
+		"+\t/mnt/s(on_delete_queue)":                                {{Path: nameless, Kind: agent.ChangeAdded}},
+		"M\t/mnt/s(on_delete_queue)\t(-1)":                          {{Path: nameless, Kind: agent.ChangeModified}},
+		"R\t/mnt/s/old\t/mnt/s(on_delete_queue)":                    {{Path: "old", Kind: agent.ChangeRenamed}, {Path: nameless, Kind: agent.ChangeRenamed}},
 		"M\t/mnt/sx":                                                {{Path: "mnt/sx", Kind: agent.ChangeModified}},
 	} {
 		if got, err := parseChange(line, mounts); err != nil || !reflect.DeepEqual(got, want) {

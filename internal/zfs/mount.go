@@ -69,7 +69,7 @@ func (p *Pool) mount(ctx context.Context, full string, flags uintptr) (*privateM
 		removeMountPoint(path)
 		return nil, errors.Join(mountClass(err), os.NewSyscallError("mount", err))
 	}
-	m := &privateMount{dataset: full, path: path}
+	m := &privateMount{pool: p, dataset: full, path: path}
 	if m.root, err = os.OpenRoot(path); err != nil {
 		return nil, errors.Join(err, m.Unmount(context.WithoutCancel(ctx)))
 	}
@@ -89,6 +89,7 @@ func mountClass(err error) error {
 
 // privateMount is agent.Mount.
 type privateMount struct {
+	pool    *Pool
 	dataset string // full name, at the time of mounting; or a snapshot's
 	path    string
 	root    *os.Root
@@ -123,13 +124,44 @@ func (m *privateMount) Unmount(ctx context.Context) error {
 		}
 		err = unix.Unmount(m.path, unix.UMOUNT_NOFOLLOW)
 	}
-	gone := errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) // not mounted, not there: somebody cleaned up
-	if err != nil && !gone {
+	if err != nil && !isGone(err) {
+		m.pool.busy.add(m.path)
 		return fmt.Errorf("unmount %s: %w", m.dataset, errors.Join(mountClass(err), os.NewSyscallError("umount", err)))
 	}
 	m.done = true
 	removeMountPoint(m.path)
 	return nil
+}
+
+// isGone tells of an error of umount(2) that there is no such mount: somebody cleaned up.
+func isGone(err error) bool { return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) }
+
+// busyMounts are private mounts that could not be unmounted, since somebody on the host had a file open there. Whoever asks what is
+// mounted has another try: the one who mounted may have given up.
+type busyMounts struct {
+	mu    sync.Mutex
+	paths []string
+}
+
+func (b *busyMounts) add(path string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !slices.Contains(b.paths, path) {
+		b.paths = append(b.paths, path)
+	}
+}
+
+func (b *busyMounts) retry() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.paths = slices.DeleteFunc(b.paths, func(path string) bool {
+		err := unix.Unmount(path, unix.UMOUNT_NOFOLLOW)
+		if err != nil && !isGone(err) {
+			return false
+		}
+		removeMountPoint(path)
+		return true
+	})
 }
 
 // removeMountPoint removes an empty directory. Only ever os.Remove: if the mount were still there, RemoveAll would

@@ -8,6 +8,8 @@ import (
 	"os"
 	"strings"
 
+	"go.uber.org/zap"
+
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
 )
 
@@ -24,6 +26,7 @@ func (p *Pool) Mounted(_ context.Context, dataset string) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("mounted: %w", err)
 	}
+	p.busy.retry()
 	mounts, err := p.mountsOf(full)
 	if err != nil {
 		return false, fmt.Errorf("mounted %s: %w", dataset, err)
@@ -44,6 +47,18 @@ func (p *Pool) mountsOf(full string) ([]string, error) {
 		}
 	}
 	return points, nil
+}
+
+// writeBack lets the kernel write what programs have stored through mappings of a dataset's files: ZFS does not have it yet, and so
+// neither has a snapshot. Afterwards each further store is noticed. A mount that is gone meanwhile has nothing to write, and without
+// this a snapshot is what it always was, so a failure is only told. It is a command because it may wait for a disk for ever.
+func (p *Pool) writeBack(ctx context.Context, mounts []string) {
+	if len(mounts) == 0 {
+		return
+	}
+	if err := p.runner.run(ctx, "sync", "-f", mounts[len(mounts)-1]); err != nil { // all mounts of a dataset share its pages
+		p.log.Info("mapped files not written back", zap.String("mount", mounts[len(mounts)-1]), zap.Error(err))
+	}
 }
 
 func (p *Pool) mounts() ([]mountEntry, error) {

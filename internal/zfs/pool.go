@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -50,6 +51,7 @@ type Pool struct {
 	mountinfo string
 	features  knownFeatures
 	idle      bool // streams run at idle priority
+	busy      busyMounts
 
 	inventories *shared[lineage.Inventory]
 }
@@ -78,7 +80,15 @@ func Open(ctx context.Context, root string, opts Options) (*Pool, error) {
 		if !filepath.IsAbs(opts.StateDir) {
 			return nil, fmt.Errorf("open pool %s: state directory %q is not absolute: %w", root, opts.StateDir, errdefs.ErrInvalid)
 		}
-		mountDir = filepath.Join(opts.StateDir, "mounts")
+		// Mounts are known by their real paths.
+		stateDir, err := filepath.EvalSymlinks(opts.StateDir)
+		if errors.Is(err, fs.ErrNotExist) {
+			stateDir, err = opts.StateDir, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("open pool %s: %w", root, err)
+		}
+		mountDir = filepath.Join(stateDir, "mounts")
 	}
 	for _, program := range []string{"zfs", "zpool"} {
 		if _, err := exec.LookPath(program); err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -57,8 +58,10 @@ type command struct {
 type process struct {
 	cmd    *exec.Cmd
 	stdout *os.File      // read end of its output; whoever started it closes it
-	ended  chan struct{} // closed when err is there
-	err    error
+	ended  chan struct{} // closed when what follows is there
+
+	err      error
+	warnings string // on standard error, of a program that ended well
 }
 
 // wait returns when the program has ended or was left behind, with nil or its *CommandError. It may be called repeatedly.
@@ -116,6 +119,7 @@ func (r *runner) start(ctx context.Context, c command) (*process, error) {
 			r.log.Warn("command left behind", zap.Strings("args", c.args), zap.Int("pid", cmd.Process.Pid))
 		}
 		if waited == nil {
+			p.warnings = strings.TrimSpace(stderr.String())
 			r.report(c.args, began, nil)
 			return
 		}
@@ -170,11 +174,17 @@ func (r *runner) report(args []string, began time.Time, err *CommandError) error
 // lines runs a program and hands each line of its output to yield. An error from yield ends the program and is returned
 // as it is; otherwise the program's own error counts.
 func (r *runner) lines(ctx context.Context, yield func(line string) error, args ...string) error {
+	_, err := r.linesAndWarnings(ctx, yield, args...)
+	return err
+}
+
+// linesAndWarnings is lines; it returns as well what a program that ended well wrote to standard error.
+func (r *runner) linesAndWarnings(ctx context.Context, yield func(line string) error, args ...string) (warnings string, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	p, err := r.start(ctx, command{args: args})
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer p.stdout.Close()
 	scanner := bufio.NewScanner(p.stdout)
@@ -191,9 +201,10 @@ func (r *runner) lines(ctx context.Context, yield func(line string) error, args 
 		cancel()         // first, so that an end by a broken pipe counts as cancelled
 		p.stdout.Close() // before the wait: a writer on a full pipe may hear nothing else
 		_ = p.wait()     // says that it was cancelled, by us
-		return err
+		return "", err
 	}
-	return p.wait()
+	err = p.wait()
+	return p.warnings, err
 }
 
 // run runs a program for its effect.

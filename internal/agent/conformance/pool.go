@@ -234,6 +234,13 @@ func destroy(s *sandbox) {
 	s.ok(s.pool.DestroySnapshot(s.ctx, a+"@s2"), "destroy a snapshot")
 	s.fails(s.pool.DestroySnapshot(s.ctx, a+"@s2"), "destroy a snapshot again", errdefs.ErrNotFound)
 	s.ok(s.pool.Destroy(s.ctx, clone), "destroy the clone")
+	s.fails(s.pool.DestroyEmpty(s.ctx, a), "destroy as empty what has a snapshot", errdefs.ErrBusy)
+	if len(s.guids(a)) != 1 {
+		s.Error("a refused destroy took the snapshot")
+	}
+	empty := s.create("empty")
+	s.ok(s.pool.DestroyEmpty(s.ctx, empty), "destroy what is empty")
+	s.fails(s.pool.DestroyEmpty(s.ctx, empty), "destroy again what was empty", errdefs.ErrNotFound)
 	s.ok(s.pool.Destroy(s.ctx, a), "destroy with own snapshots")
 	s.fails(s.pool.Destroy(s.ctx, a), "destroy again", errdefs.ErrNotFound)
 	s.fails(s.pool.DestroySnapshot(s.ctx, a+"@s1"), "destroy a missing dataset's snapshot", errdefs.ErrNotFound)
