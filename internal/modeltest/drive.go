@@ -169,6 +169,8 @@ func (d *driver) arm(fault Fault) (disarm func(), err error) {
 
 // perform starts the actions, those that are only accepted first, and returns their answers. Crashed servers come back meanwhile.
 func (d *driver) perform(ctx context.Context, fault Fault, actions []Action) ([]error, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	front := d.servers[(fault.Server+1)%servers] // any agent takes any request; this one does not crash
 	outcomes := make([]error, len(actions))
 	var waiting sync.WaitGroup
@@ -216,6 +218,9 @@ func (d *driver) perform(ctx context.Context, fault Fault, actions []Action) ([]
 		}
 	}
 	err := d.revive(ctx, done)
+	if err != nil {
+		cancel() // who waits for the agent that did not come up waits in vain
+	}
 	<-done
 	return outcomes, err
 }
@@ -377,7 +382,7 @@ func (d *driver) revive(ctx context.Context, done <-chan struct{}) error {
 					return err
 				}
 			case closed(s.ended) && !closed(s.died):
-				return fmt.Errorf("agent of server %d ended by itself", s.number)
+				return fmt.Errorf("agent of server %d ended by itself: %w", s.number, s.failed)
 			}
 		}
 		select {

@@ -111,6 +111,7 @@ type server struct {
 	life    context.Context // of the agent
 	stop    context.CancelFunc
 	ended   chan struct{} // closed when the agent's work has ended
+	failed  error         // what it ended with, once it has
 	died    chan struct{} // closed at the moment of a crash
 	dead    bool
 }
@@ -153,7 +154,7 @@ func (f *fleet) storeOptions(server string) store.Options {
 		Heartbeat: 500 * time.Millisecond,
 		// A machine that is busy with other things may leave everything here standing for longer than the defaults bear. A crash
 		// gives its lease back, so nothing waits for one.
-		LeaseTTL: 2 * time.Minute, UpdateTimeout: 2 * time.Minute,
+		LeaseTTL: 2 * time.Minute, UpdateTimeout: 30 * time.Second,
 	}
 }
 
@@ -217,17 +218,16 @@ func (s *server) start(ctx context.Context) error {
 	s.pool, s.runtime, s.store, s.agent, s.life, s.stop, s.ended = pool, runtime, records, work, running, stop, ended
 	s.died = make(chan struct{})
 	s.mu.Unlock()
-	var failed error
 	go func() {
 		defer f.tellEnded()
 		defer close(ended)
-		failed = work.Run(running)
+		s.failed = work.Run(running)
 	}()
 	select {
 	case <-work.Registered():
 		return nil
 	case <-ended:
-		return fmt.Errorf("agent of server %d ended at its start: %w", s.number, failed)
+		return fmt.Errorf("agent of server %d ended at its start: %w", s.number, s.failed)
 	case <-ctx.Done():
 		return ctx.Err()
 	}

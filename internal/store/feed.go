@@ -28,8 +28,9 @@ type feed struct {
 }
 
 const (
-	retryWait = 500 * time.Millisecond
-	missed    = 2 // heartbeats without an answer after which the mirror counts as stale
+	retryWait    = 500 * time.Millisecond
+	replacedWait = 10 * time.Second
+	missed       = 2 // heartbeats without an answer after which the mirror counts as stale
 )
 
 var (
@@ -51,10 +52,14 @@ func (f *feed) run(ctx context.Context) {
 		if err != nil {
 			f.mirror.lost(err)
 		}
+		wait := retryWait
+		if errors.Is(err, errReplaced) {
+			wait = replacedWait // until somebody does something about it
+		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(retryWait):
+		case <-time.After(wait):
 		}
 	}
 }
@@ -68,6 +73,14 @@ func (f *feed) reload(ctx context.Context) error {
 
 // load replaces the mirror's content by everything below the prefix, at one revision.
 func (f *feed) load(ctx context.Context) error {
+	// Whose it is, and how old, before all of it is read.
+	head, err := f.client.Get(ctx, f.keys.storeID())
+	if err != nil {
+		return etcdError("load store", err)
+	}
+	if len(head.Kvs) == 0 || string(head.Kvs[0].Value) != f.storeID || head.Header.Revision < f.mirror.Revision() {
+		return fmt.Errorf("load store: %w: %w", errdefs.ErrCorrupt, errReplaced)
+	}
 	fresh, now := newContent(), time.Now()
 	// Job histories come first: a job is put together from both.
 	apply := func(kv *mvccpb.KeyValue) { fresh.apply(f.keys, kv, false, now) }
@@ -100,8 +113,14 @@ func (f *feed) follow(ctx context.Context) error {
 	// From the revision that the mirror has, not the next one: etcd answers no progress request of a watch that begins
 	// in the future. The same happens to a watch that the client has resumed, which is why silence ends in a new one.
 	// The notice of the watch's creation tells whose and how old the data is that answers.
+	// Watch itself waits for that notice, for as long as nobody answers.
+	unanswered := time.AfterFunc((missed+1)*f.heartbeat, func() {
+		f.mirror.lost(fmt.Errorf("watch: no answer: %w", errdefs.ErrUnavailable))
+		cancel()
+	})
 	events := watcher.Watch(ctx, string(f.keys), clientv3.WithPrefix(), clientv3.WithCreatedNotify(),
 		clientv3.WithRev(f.mirror.Revision()))
+	unanswered.Stop()
 
 	beat := time.NewTicker(f.heartbeat)
 	defer beat.Stop()

@@ -19,22 +19,35 @@ const sweepBatch = 25
 func (s *Store) keepHouse(ctx context.Context) {
 	ticker := time.NewTicker(s.opts.Housekeeping)
 	defer ticker.Stop()
+	last := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case now := <-ticker.C:
+		case <-ticker.C:
+		}
+		now := time.Now()
+		if stepped(now.Round(0).Sub(last.Round(0)), now.Sub(last)) {
+			s.logger.Warn("the clock was set; nothing is removed for its age this time")
+		} else {
 			if err := s.sweepJobs(ctx, now.Add(-s.opts.JobRetention)); err != nil && ctx.Err() == nil {
 				s.logger.Warn("remove finished jobs", zap.Error(err))
 			}
 			if err := s.sweepEvents(ctx, now); err != nil && ctx.Err() == nil {
 				s.logger.Warn("remove old events", zap.Error(err))
 			}
-			if err := s.relieveQuota(ctx); err != nil && ctx.Err() == nil {
-				s.logger.Warn("relieve etcd's quota", zap.Error(err))
-			}
+		}
+		last = now
+		if err := s.relieveQuota(ctx); err != nil && ctx.Err() == nil {
+			s.logger.Warn("relieve etcd's quota", zap.Error(err))
 		}
 	}
+}
+
+// stepped tells that the clock was set: it has gone further, or less far, than time has passed by the one that nobody sets. One that is
+// slewed goes wrong by 0.05 % at most (adjtimex(2)).
+func stepped(wall, passed time.Duration) bool {
+	return (wall - passed).Abs() > time.Second+passed/1000
 }
 
 // sweepJobs removes the jobs of this server, and of servers that are no longer registered, that finished before the
@@ -83,26 +96,56 @@ func (s *Store) relieveQuota(ctx context.Context) error {
 	if s.server == nil {
 		return nil
 	}
-	return s.bounded(ctx, func(ctx context.Context) error {
-		alarms, err := s.client.AlarmList(ctx)
+	var alarms *clientv3.AlarmResponse
+	if err := s.bounded(ctx, func(ctx context.Context) (err error) {
+		alarms, err = s.client.AlarmList(ctx)
+		return etcdError("list alarms", err)
+	}); err != nil {
+		return err
+	}
+	for _, alarm := range alarms.Alarms {
+		if alarm.Alarm != etcdserverpb.AlarmType_NOSPACE {
+			return fmt.Errorf("etcd raised the alarm %s", alarm.Alarm)
+		}
+		if err := s.relieve(ctx, (*clientv3.AlarmMember)(alarm)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reliefTimeout bounds each step of making room, which takes as long as the database is large: etcd goes on defragmenting whoever
+// waits for it, and only then the alarm can be lifted.
+const reliefTimeout = 5 * time.Minute
+
+func (s *Store) relieve(ctx context.Context, alarm *clientv3.AlarmMember) error {
+	s.logger.Error("etcd's quota is used up, compacting", zap.Int64("revision", s.mirror.Revision()))
+	for _, step := range []struct {
+		name string
+		do   func(context.Context) error
+	}{
+		{"compact", func(ctx context.Context) error {
+			_, err := s.client.Compact(ctx, s.mirror.Revision(), clientv3.WithCompactPhysical())
+			if err != nil && etcdClass(err) == errdefs.ErrStale {
+				return nil // somebody has
+			}
+			return err
+		}},
+		{"defragment", func(ctx context.Context) error {
+			_, err := s.client.Defragment(ctx, s.server.Endpoint())
+			return err
+		}},
+		{"disarm", func(ctx context.Context) error {
+			_, err := s.client.AlarmDisarm(ctx, alarm)
+			return err
+		}},
+	} {
+		bounded, cancel := context.WithTimeout(ctx, reliefTimeout)
+		err := step.do(bounded)
+		cancel()
 		if err != nil {
-			return etcdError("list alarms", err)
+			return etcdError(step.name, err)
 		}
-		for _, alarm := range alarms.Alarms {
-			if alarm.Alarm != etcdserverpb.AlarmType_NOSPACE {
-				return fmt.Errorf("etcd raised the alarm %s", alarm.Alarm)
-			}
-			s.logger.Error("etcd's quota is used up, compacting", zap.Int64("revision", s.mirror.Revision()))
-			if _, err := s.client.Compact(ctx, s.mirror.Revision(), clientv3.WithCompactPhysical()); err != nil && etcdClass(err) != errdefs.ErrStale {
-				return etcdError("compact", err)
-			}
-			if _, err := s.client.Defragment(ctx, s.server.Endpoint()); err != nil {
-				return etcdError("defragment", err)
-			}
-			if _, err := s.client.AlarmDisarm(ctx, (*clientv3.AlarmMember)(alarm)); err != nil {
-				return etcdError("disarm", err)
-			}
-		}
-		return nil
-	})
+	}
+	return nil
 }

@@ -83,6 +83,7 @@ func TestQuotaIsRelieved(t *testing.T) {
 		t.Fatalf("beyond the quota: %v", err)
 	}
 	eventually(t, "the alarm to be raised", func() bool { return slices.Equal(condition().Alarms, []string{AlarmNoSpace}) })
+	beside(t, s) // opens a store that is full; another process than etcd's own can do nothing about it
 	if err := s.relieveQuota(testContext(t)); err != nil {
 		t.Fatal(err)
 	}
@@ -90,4 +91,43 @@ func TestQuotaIsRelieved(t *testing.T) {
 		t.Errorf("alarms left: %v", left)
 	}
 	update(t, s, func(tx *Tx) error { return tx.PutContainer(Container{ID: "c1"}) })
+}
+
+// The alarm outlives a restart, and so does the agent that makes room.
+func TestAFullStoreIsOpened(t *testing.T) {
+	t.Parallel()
+	quota := func(o *Options) { o.Embedded.QuotaBytes = 16 << 20 }
+	s := openEmbedded(t, quota)
+	var err error
+	for i := 0; err == nil; i++ {
+		_, err = s.Update(testContext(t), func(tx *Tx) error {
+			return tx.PutContainer(Container{ID: "c1", Image: fmt.Sprint(i, strings.Repeat("x", 1<<20))})
+		})
+	}
+	if !errors.Is(err, ErrFull) {
+		t.Fatal(err)
+	}
+	opts := s.opts
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again := open(t, opts)
+	update(t, again, func(tx *Tx) error { return tx.PutContainer(Container{ID: "c1"}) })
+	register(t, again, Server{ID: "s1"})
+}
+
+func TestStepped(t *testing.T) {
+	for _, c := range []struct {
+		wall, passed time.Duration
+		want         bool
+	}{
+		{10 * time.Minute, 10 * time.Minute, false},
+		{10*time.Minute + 300*time.Millisecond, 10 * time.Minute, false},
+		{8 * 24 * time.Hour, 10 * time.Minute, true},
+		{-time.Hour, 10 * time.Minute, true},
+	} {
+		if got := stepped(c.wall, c.passed); got != c.want {
+			t.Errorf("%s in %s: %t", c.wall, c.passed, got)
+		}
+	}
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"sync"
@@ -18,17 +19,20 @@ type Lease struct {
 	store  *Store
 	server string
 	logger *zap.Logger
-	lost   chan struct{} // closed when another host has taken the id
+	token  string        // what tells this lease from one of another process
+	lost   chan struct{} // closed when another host, or process, has taken the id
 	stop   context.CancelFunc
 	done   sync.WaitGroup
 
-	mu sync.Mutex
-	id clientv3.LeaseID
+	mu    sync.Mutex
+	id    clientv3.LeaseID
+	since time.Time // that the alive key tells
 }
 
 // presence is the value of a server's alive key.
 type presence struct {
 	Instance string    `json:"instance"`
+	Token    string    `json:"token"`
 	Since    time.Time `json:"since"`
 }
 
@@ -49,6 +53,7 @@ func (s *Store) Register(ctx context.Context, server Server) (*Lease, error) {
 	l := &Lease{
 		store:  s,
 		server: server.ID,
+		token:  rand.Text(),
 		logger: s.logger.With(zap.String("server", server.ID)),
 		lost:   make(chan struct{}),
 	}
@@ -70,7 +75,8 @@ func (s *Store) Register(ctx context.Context, server Server) (*Lease, error) {
 	return l, nil
 }
 
-// Lost is closed when another host registered under the same id while this one was cut off: this one must stop working.
+// Lost is closed when another host registered under the same id while this one was cut off, or another process of the same instance, such
+// as that of a host that was cloned: this one must stop working.
 func (l *Lease) Lost() <-chan struct{} { return l.lost }
 
 // Close ends the lease: the server is not alive any more. When etcd is away the TTL does it. Further calls do nothing.
@@ -103,7 +109,8 @@ func (l *Lease) grant(ctx context.Context, more func(tx *Tx) error) error {
 	}); err != nil {
 		return err
 	}
-	value, err := encode("presence", presence{Instance: l.store.opts.Instance, Since: time.Now().UTC()})
+	since := time.Now().UTC()
+	value, err := encode("presence", presence{Instance: l.store.opts.Instance, Token: l.token, Since: since})
 	if err != nil {
 		return err
 	}
@@ -132,15 +139,20 @@ func (l *Lease) grant(ctx context.Context, more func(tx *Tx) error) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.id = granted.ID
+	l.id, l.since = granted.ID, since
 	return nil
 }
 
 // keep renews the lease and takes out a new one when it is lost, until ctx ends.
 func (l *Lease) keep(ctx context.Context) {
 	for {
-		l.renew(ctx)
+		err := l.renew(ctx)
 		if ctx.Err() != nil {
+			return
+		}
+		if errors.Is(err, errTaken) {
+			l.logger.Error("lease lost to another process of this instance; was the host, or its state directory, cloned?", zap.Error(err))
+			close(l.lost)
 			return
 		}
 		l.logger.Warn("lease lost, registering again")
@@ -167,15 +179,52 @@ func (l *Lease) keep(ctx context.Context) {
 	}
 }
 
-// renew returns when the lease cannot be renewed any more or ctx ends. The client sends a renewal every third of the TTL.
-func (l *Lease) renew(ctx context.Context) {
+// errTaken is that the alive key is somebody else's.
+var errTaken = errors.New("another process shows itself as alive under this server id")
+
+// renew returns when the lease cannot be renewed any more, the alive key is gone or somebody else's (errTaken), or ctx ends. The client
+// sends a renewal every third of the TTL, which keeps a lease whatever has become of the key.
+func (l *Lease) renew(ctx context.Context) error {
 	l.mu.Lock()
 	id := l.id
 	l.mu.Unlock()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	renewals, err := l.store.client.KeepAlive(ctx, id)
 	if err != nil {
-		return
+		return err
 	}
 	for range renewals {
+		if err := l.checkKey(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkKey looks whether the alive key is this process's still.
+func (l *Lease) checkKey(ctx context.Context) error {
+	var held *clientv3.GetResponse
+	if err := l.store.bounded(ctx, func(ctx context.Context) (err error) {
+		held, err = l.store.client.Get(ctx, l.store.keys.record(kindAlive, l.server))
+		return err
+	}); err != nil {
+		return nil // the renewals tell how long that may last
+	}
+	if len(held.Kvs) == 0 {
+		return fmt.Errorf("the alive key is gone: %w", errdefs.ErrNotFound)
+	}
+	holder, err := decode[presence]("presence of server "+l.server, held.Kvs[0].Value)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case err != nil:
+		return err
+	case holder.Token == l.token:
+		return nil
+	case holder.Since.After(l.since):
+		return errTaken
+	default: // of the past: etcd was set back
+		return fmt.Errorf("the alive key is an old one: %w", errdefs.ErrStale)
 	}
 }

@@ -113,3 +113,40 @@ func TestLeaseLostToAnotherHost(t *testing.T) {
 		t.Error("closing a lost lease took the other host's presence away")
 	}
 }
+
+// A host that was cloned has the same instance token: who registers first must learn of the second.
+func TestLeaseLostToAClone(t *testing.T) {
+	t.Parallel()
+	s := openEmbedded(t, func(o *Options) { o.LeaseTTL = time.Second })
+	lease := register(t, s, Server{ID: "s1"})
+	clone := beside(t, s, func(o *Options) { o.LeaseTTL = time.Second })
+	second := register(t, clone, Server{ID: "s1"})
+	select {
+	case <-lease.Lost():
+	case <-testContext(t).Done():
+		t.Fatal("never told")
+	}
+	select {
+	case <-second.Lost():
+		t.Error("the second is told to stop, too")
+	default:
+	}
+	if err := lease.Close(); err != nil {
+		t.Error(err)
+	}
+	if alive, _ := clone.Mirror().Alive("s1"); !alive {
+		t.Error("closing a lost lease took the other's presence away")
+	}
+}
+
+// The lease alone keeps nobody alive in the others' eyes.
+func TestAliveKeyThatIsGoneIsPutAgain(t *testing.T) {
+	t.Parallel()
+	s := openEmbedded(t, func(o *Options) { o.LeaseTTL = time.Second })
+	register(t, s, Server{ID: "s1"})
+	if _, err := s.client.Delete(testContext(t), s.keys.record(kindAlive, "s1")); err != nil {
+		t.Fatal(err)
+	}
+	awaitAlive(t, s, "s1", false)
+	awaitAlive(t, s, "s1", true)
+}

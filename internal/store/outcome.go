@@ -38,6 +38,8 @@ func (a *attempt) settle(ctx context.Context) (revision int64, err error) {
 			return 0, fmt.Errorf("update: %w: %v", ErrOutcomeUnknown, err) // of one class only
 		}
 		select {
+		case <-a.store.mirror.closed:
+			return 0, fmt.Errorf("update: %w: %v", ErrOutcomeUnknown, errClosed)
 		case <-ctx.Done():
 			return 0, fmt.Errorf("update: %w: %v", ErrOutcomeUnknown, err)
 		case <-time.After(settlePause):

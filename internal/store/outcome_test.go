@@ -257,3 +257,31 @@ func TestAReadFailsInTheWritersTurn(t *testing.T) {
 		t.Errorf("%v after %d runs", err, runs)
 	}
 }
+
+// etcd answers "no space" to what has brought it to its quota, too, and that is written.
+func TestAWriteThatFillsTheStore(t *testing.T) {
+	t.Parallel()
+	s := openEmbedded(t)
+	update(t, s, func(tx *Tx) error { return tx.PutProject(Project{ID: "p1"}) })
+	lossy, arm := interfered(t, s, time.Second)
+	rename := func(alias string) (int64, error) {
+		return lossy.Update(testContext(t), func(tx *Tx) error {
+			project, err := tx.Project("p1")
+			project.Alias = alias
+			return errors.Join(err, tx.PutProject(project))
+		})
+	}
+	arm(func(forward func() error) error {
+		if err := forward(); err != nil {
+			return err
+		}
+		return rpctypes.ErrGRPCNoSpace
+	})
+	if revision, err := rename("written"); err != nil || revision == 0 {
+		t.Errorf("written at %d, %v", revision, err)
+	}
+	arm(func(func() error) error { return rpctypes.ErrGRPCNoSpace })
+	if revision, err := rename("refused"); !errors.Is(err, ErrFull) || revision != 0 {
+		t.Errorf("written at %d, %v; want it refused", revision, err)
+	}
+}

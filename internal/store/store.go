@@ -160,6 +160,9 @@ func Open(ctx context.Context, opts Options) (_ *Store, err error) {
 	if err := s.bounded(ctx, feed.load); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
+	if err := s.relieveQuota(ctx); err != nil { // before anything has to be written
+		s.logger.Warn("relieve etcd's quota", zap.Error(err))
+	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
 	s.running.Go(func() { feed.run(background) })
@@ -197,13 +200,22 @@ func (s *Store) loadID(ctx context.Context) (id string, err error) {
 	_, _ = rand.Read(fresh) // never fails: crypto/rand ends the process instead
 	err = s.bounded(ctx, func(ctx context.Context) error {
 		key := s.keys.storeID()
+		// A full etcd refuses what might write, whether it would or not.
+		known, err := s.client.Get(ctx, key)
+		if err != nil {
+			return etcdError("read store id", err)
+		}
+		if len(known.Kvs) > 0 {
+			id = string(known.Kvs[0].Value)
+			return nil
+		}
 		response, err := s.client.Txn(ctx).
 			If(clientv3.Compare(clientv3.CreateRevision(key), "=", 0)).
 			Then(clientv3.OpPut(key, hex.EncodeToString(fresh))).
 			Else(clientv3.OpGet(key)).
 			Commit()
 		if err != nil {
-			return etcdError("read store id", err)
+			return etcdError("make store id", err)
 		}
 		if id = hex.EncodeToString(fresh); !response.Succeeded {
 			id = string(response.Responses[0].GetResponseRange().Kvs[0].Value)

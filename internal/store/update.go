@@ -161,6 +161,12 @@ func (a *attempt) commit(ctx context.Context) (revision int64, err error) {
 			continue
 		case err != nil:
 			err = etcdError("update", err)
+			if sent && errors.Is(err, ErrFull) {
+				// etcd says so, too, of what it has written and what has brought it to its quota (quotaApplierV3 in its apply/quota.go).
+				if revision, looked := a.store.writtenSince(ctx, a.tx); looked == nil && revision > 0 {
+					return revision, nil
+				}
+			}
 			if sent && len(a.tx.writes) > 0 && mayBeWritten(err) {
 				a.lost = a.tx
 			}
