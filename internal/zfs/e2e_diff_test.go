@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/hoodynetwork/hoody-agent/internal/agent"
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
@@ -103,5 +106,67 @@ func TestRealDiff(t *testing.T) {
 	p.want(err, errdefs.ErrNotFound)
 	if n := len(p.get("a").Snapshots); n != 1 {
 		t.Errorf("diff leaves %d snapshots", n)
+	}
+}
+
+// A file that was deleted and is still open has no name that zfs diff could tell.
+func TestRealDiffOfADeletedOpenFile(t *testing.T) {
+	p := openReal(t)
+	p.create("a")
+	p.edit("a", func(root *os.Root) error { return root.WriteFile("old", []byte("old"), 0o600) })
+	p.snap("a", "s1")
+	mount, err := p.Mount(t.Context(), "a")
+	p.must(err)
+	defer mount.Unmount(t.Context())
+	old, err := mount.Root().OpenFile("old", os.O_RDWR, 0)
+	p.must(err)
+	defer old.Close()
+	young, err := mount.Root().OpenFile("young", os.O_RDWR|os.O_CREATE, 0o600)
+	p.must(err)
+	defer young.Close()
+	for _, file := range []*os.File{old, young} {
+		_, err := file.WriteString("written")
+		p.must(err)
+		p.must(mount.Root().Remove(filepath.Base(file.Name())))
+	}
+	changes, err := p.Diff(t.Context(), "a@s1", 100)
+	p.must(err)
+	if !slices.ContainsFunc(changes, func(c agent.Change) bool { return c.Path == nameless }) {
+		t.Errorf("no file without a name among %q", changes)
+	}
+}
+
+// What a program has stored through a mapping is in a snapshot, and what it stores after that is noticed.
+func TestRealMappedFile(t *testing.T) {
+	p := openReal(t)
+	p.create("a")
+	mount, err := p.Mount(t.Context(), "a")
+	p.must(err)
+	defer mount.Unmount(t.Context())
+	p.must(mount.Root().WriteFile("f", make([]byte, 16<<10), 0o600))
+	file, err := mount.Root().OpenFile("f", os.O_RDWR, 0)
+	p.must(err)
+	defer file.Close()
+	pages, err := unix.Mmap(int(file.Fd()), 0, 16<<10, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	p.must(err)
+	defer func() { p.must(unix.Munmap(pages)) }()
+	pages[0] = 1
+	p.snap("a", "s1")
+	snapshot, err := p.MountSnapshot(t.Context(), "a@s1")
+	p.must(err)
+	content, err := snapshot.Root().ReadFile("f")
+	p.must(errors.Join(err, snapshot.Unmount(t.Context())))
+	if content[0] != 1 {
+		t.Error("the snapshot has not what was stored before")
+	}
+	if changes, err := p.Diff(t.Context(), "a@s1", 100); err != nil || len(changes) > 0 {
+		t.Errorf("unchanged: %q, %v", changes, err)
+	}
+	pages[0] = 2
+	if written, err := p.Written(t.Context(), "a@s1"); err != nil || written == 0 {
+		t.Errorf("written %d, %v", written, err)
+	}
+	if changes, err := p.Diff(t.Context(), "a@s1", 100); err != nil || !slices.Contains(changes, agent.Change{Path: "f", Kind: agent.ChangeModified}) {
+		t.Errorf("changed: %q, %v", changes, err)
 	}
 }
