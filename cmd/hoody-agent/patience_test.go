@@ -71,7 +71,7 @@ func TestAStreamThatIsNotRead(t *testing.T) {
 			_, err := w.Write(make([]byte, 64<<20))
 			written <- err
 		}
-	}), 50*time.Millisecond))
+	}), time.Second))
 	server.EnableHTTP2 = true
 	server.StartTLS()
 	defer server.Close()

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hoodynetwork/hoody-agent/internal/admin"
 	"github.com/hoodynetwork/hoody-agent/internal/config"
+	"github.com/hoodynetwork/hoody-agent/internal/store"
 )
 
 // The exit codes that the package comment documents.
@@ -22,6 +23,7 @@ const (
 	exitForced  = 3
 	exitAbsent  = 4
 	exitProblem = 5
+	exitTwice   = 6
 	exitConfig  = 78
 )
 
@@ -68,6 +70,9 @@ func (p *program) execute(args []string) int {
 		return exitUsage
 	case errors.Is(err, errProblem):
 		return exitProblem
+	case errors.Is(err, store.ErrOtherProcess):
+		fmt.Fprintf(p.stderr, "hoody-agent: %v\n", err)
+		return exitTwice
 	default:
 		fmt.Fprintf(p.stderr, "hoody-agent: %v\n", err)
 		if errors.Is(err, admin.ErrNoAgent) {

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -50,7 +51,7 @@ func TestUnitSurvivesIncus(t *testing.T) {
 		}
 	}
 	for key, want := range map[string]string{
-		"Type": "notify", "Restart": "always", "KillMode": "mixed", "StartLimitIntervalSec": "0",
+		"Type": "notify", "Restart": "always", "KillMode": "mixed", "StartLimitIntervalSec": "0", "RestartPreventExitStatus": strconv.Itoa(exitTwice),
 		"ExecStartPre": "/usr/bin/hoody-agent config check", "ExecStart": "/usr/bin/hoody-agent run",
 	} {
 		if got := settings[key]; !slices.Equal(got, []string{want}) {

@@ -204,7 +204,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-lease.Lost():
-			return errdefs.New(errdefs.ErrBusy, "", "another host took over server %s", a.id)
+			return errdefs.New(errdefs.ErrBusy, "", "somebody else took over server %s", a.id).WithCause(lease.Cause())
 		}
 	})
 	err = group.Wait()

@@ -169,14 +169,22 @@ func (r *run) swap(ctx context.Context) error {
 		}
 	}
 	// Whatever happens between here and the job's end, only the job starts this instance.
-	if err := r.configure(ctx, instance, map[string]string{configAutostart: "false", configIDMap: r.job.IDMap}, r.halt); err != nil {
+	halt := func(ctx context.Context, instance string) error {
+		if err := r.noticeStart(ctx, instance); err != nil {
+			return err
+		}
+		return r.halt(ctx, instance)
+	}
+	if err := r.configureBeforeStop(ctx, instance, map[string]string{configAutostart: "false"}, halt); err != nil {
 		return err
 	}
-	if err := r.noticeStart(ctx, instance); err != nil {
+	if err := halt(ctx, instance); err != nil {
 		return err
 	}
-	if err := r.halt(ctx, instance); err != nil {
-		return err
+	if r.job.IDMap != before.IDMap { // only now: one that does not stop goes on with its own
+		if err := r.runtime.Configure(ctx, instance, map[string]string{configIDMap: r.job.IDMap}); err != nil {
+			return err
+		}
 	}
 	if err := r.keepUndo(ctx, current, worth); err != nil {
 		return err
@@ -193,9 +201,9 @@ func (r *run) swap(ctx context.Context) error {
 	return r.pool.Rename(ctx, incomingDataset(r.job.ID), current)
 }
 
-// configure changes the configuration of an instance that is about to be stopped. One that has not heeded an earlier stop takes none until it
+// configureBeforeStop changes the configuration of an instance that is about to be stopped. One that has not heeded an earlier stop takes none until it
 // is: Incus keeps that stop's lock, and only another stop gets past it (tried).
-func (r *run) configure(ctx context.Context, instance string, config map[string]string, stop func(context.Context, string) error) error {
+func (r *run) configureBeforeStop(ctx context.Context, instance string, config map[string]string, stop func(context.Context, string) error) error {
 	err := r.runtime.Configure(ctx, instance, config)
 	if !errors.Is(err, errdefs.ErrBusy) {
 		return err

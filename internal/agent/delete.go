@@ -68,7 +68,7 @@ func (r *run) stopForDelete(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := r.configure(ctx, name, map[string]string{configAutostart: "false"}, r.end); err != nil {
+	if err := r.configureBeforeStop(ctx, name, map[string]string{configAutostart: "false"}, r.end); err != nil {
 		return err
 	}
 	return r.end(ctx, name)

@@ -45,7 +45,7 @@ type scene struct {
 	containers []*store.Container // of this server
 	histories  map[string]*store.History
 	jobs       map[string]*store.Job // open, or over a moment ago
-	// The pool was looked at later than that: what is listed since then may not be in the inventory yet.
+	// The pool was looked at later than that: what was made, or has come, since then may not be in the inventory yet.
 	settledBefore time.Time
 }
 
@@ -151,8 +151,9 @@ func (i *inspection) snapshots(s scene, container store.Container, history store
 		differs = differs || there == snapshot.Missing
 		if !there {
 			missing = append(missing, snapshot.GUID)
-			if snapshot.CreatedAt.After(s.settledBefore) {
-				continue // it may have been made since the pool was looked at
+			last := container.LastOperation
+			if snapshot.CreatedAt.After(s.settledBefore) || container.JobID != "" || last != nil && last.FinishedAt.After(s.settledBefore) {
+				continue // it may have been made, or have come, since the pool was looked at
 			}
 			i.add(FindingSnapshotGone, container.ID+"/"+snapshot.Name, "Delete it from the list; it cannot be restored.",
 				"snapshot %s of container %s (%s) is not in the pool", snapshot.Name, container.ID, container.Name)

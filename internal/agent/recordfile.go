@@ -19,7 +19,7 @@ import (
 const recordsDataset = "hoody/records"
 
 const (
-	recordVersion = 1
+	recordVersion = 2 // 2 has edited_at, and is 1 otherwise
 	recordSuffix  = ".json"
 	maxRecordSize = 8 << 20 // 1,000 snapshots take less than half a megabyte
 )
@@ -60,8 +60,8 @@ func decodeRecordFile(name string, data []byte) (recordFile, error) {
 	if err := json.Unmarshal(data, &head); err != nil {
 		return corrupt("%w", err)
 	}
-	if head.Version != recordVersion {
-		return recordFile{}, fmt.Errorf("record file %s: version %d, this agent knows %d: %w", name, head.Version, recordVersion, errdefs.ErrUnsupported)
+	if head.Version < 1 || head.Version > recordVersion {
+		return recordFile{}, fmt.Errorf("record file %s: version %d, this agent knows 1 to %d: %w", name, head.Version, recordVersion, errdefs.ErrUnsupported)
 	}
 	var file recordFile
 	decoder := json.NewDecoder(bytes.NewReader(data))

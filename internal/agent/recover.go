@@ -194,6 +194,13 @@ func (r *Recoverer) Apply(ctx context.Context, plan Recovery) error {
 
 // endJob ends an operation that may have been done or not. What it left in the pool is garbage collection's to judge.
 func (r *Recoverer) endJob(ctx context.Context, job store.Job) error {
+	nothing := false // has come of a copy
+	if job.Kind == store.JobCopy {
+		_, err := r.Pool.Dataset(ctx, InstanceDataset(InstanceName(job.ContainerID)))
+		if nothing = errors.Is(err, errdefs.ErrNotFound); err != nil && !nothing {
+			return err
+		}
+	}
 	_, err := r.Store.Update(ctx, func(tx *store.Tx) error {
 		job, err := tx.Job(job.ServerID, job.ID)
 		if errors.Is(err, errdefs.ErrNotFound) || err == nil && !job.Open() {
@@ -208,7 +215,7 @@ func (r *Recoverer) endJob(ctx context.Context, job store.Job) error {
 		if err := releaseSource(tx, job); err != nil {
 			return err
 		}
-		if job.Kind == store.JobCopy { // nobody lists what came along for a copy that is not to be; one that is listed counts anyway
+		if nothing { // nobody lists what came along for it
 			if err := bury(tx, job.ContainerID, r.Server.ID, now, guidsIn(job.History)); err != nil {
 				return err
 			}

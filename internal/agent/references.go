@@ -92,11 +92,11 @@ func (m *marker) markAfterRecovery(now time.Time, inventory lineage.Inventory) {
 	}
 	why := fmt.Sprintf("perhaps the base of a copy: the records were recovered on %s, and other servers may have yet to", recovered.Format(time.DateOnly))
 	for _, dataset := range inventory.Datasets {
-		if m.refs.Datasets[dataset.Name].Kind != lineage.Current {
+		if kind := m.refs.Datasets[dataset.Name].Kind; kind != lineage.Current && kind != lineage.Retired {
 			continue
 		}
 		for _, snapshot := range dataset.Snapshots {
-			if lineage.OwnSnapshot(snapshot.Name) {
+			if lineage.OwnSnapshot(snapshot.Name) || m.refs.Deleted[snapshot.GUID] {
 				m.refs.Bases[snapshot.GUID] = append(m.refs.Bases[snapshot.GUID], why)
 			}
 		}

@@ -36,18 +36,20 @@ func TestAMountedGenerationIsNotTakenBack(t *testing.T) {
 			here := f.servers[0]
 			source := f.states(here)
 			dataset := agent.InstanceDataset(agent.InstanceName(source.ID))
-			var mount agent.Mount
+			mounted := make(chan agent.Mount, 1)
+			var armed atomic.Bool
 			initDies(here, func() {
-				var err error
-				if mount, err = here.pool.Mount(f.ctx, dataset); err != nil {
+				mount, err := here.pool.Mount(f.ctx, dataset)
+				if err != nil {
 					t.Error(err)
 				}
+				mounted <- mount
+				armed.Store(cutOff)
 			})
 			starts := here.fault
 			here.setFault(func(op, object string) error {
-				if cutOff && mount != nil && op == "rename:before" && strings.HasPrefix(object, "hoody/incoming/") {
-					cutOff = false // it stays where it was moved to
-					return errdefs.New(errdefs.ErrUnavailable, "", "cut off")
+				if op == "rename:before" && strings.HasPrefix(object, "hoody/incoming/") && armed.CompareAndSwap(true, false) {
+					return errdefs.New(errdefs.ErrUnavailable, "", "cut off") // it stays where it was moved to
 				}
 				return starts(op, object)
 			})
@@ -59,7 +61,7 @@ func TestAMountedGenerationIsNotTakenBack(t *testing.T) {
 			if instance, err := here.runtime.Instance(f.ctx, agent.InstanceName(source.ID)); err != nil || instance.Status != agent.InstanceStopped {
 				t.Errorf("the instance is %s (%v) while the wrong files are mounted", instance.Status, err)
 			}
-			f.must(mount.Unmount(f.ctx))
+			f.must((<-mounted).Unmount(f.ctx))
 			if err := <-answer; err == nil || !strings.Contains(err.Error(), "init dies") {
 				t.Errorf("the restore: %v", err)
 			}

@@ -116,7 +116,10 @@ func (s *Store) relieveQuota(ctx context.Context) error {
 
 // reliefTimeout bounds each step of making room, which takes as long as the database is large: etcd goes on defragmenting whoever
 // waits for it, and only then the alarm can be lifted.
-const reliefTimeout = 5 * time.Minute
+const (
+	reliefTimeout = 5 * time.Minute
+	openingRelief = 2 * time.Minute // for all of it when the store is opened: who waits for the agent's start does not wait for ever
+)
 
 func (s *Store) relieve(ctx context.Context, alarm *clientv3.AlarmMember) error {
 	s.logger.Error("etcd's quota is used up, compacting", zap.Int64("revision", s.mirror.Revision()))

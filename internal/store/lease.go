@@ -25,6 +25,7 @@ type Lease struct {
 	done   sync.WaitGroup
 
 	mu    sync.Mutex
+	cause error // why it is lost
 	id    clientv3.LeaseID
 	since time.Time // that the alive key tells
 }
@@ -79,6 +80,13 @@ func (s *Store) Register(ctx context.Context, server Server) (*Lease, error) {
 // as that of a host that was cloned: this one must stop working.
 func (l *Lease) Lost() <-chan struct{} { return l.lost }
 
+// Cause is why the lease is lost, once it is: errdefs.ErrBusy, or ErrOtherProcess.
+func (l *Lease) Cause() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.cause
+}
+
 // Close ends the lease: the server is not alive any more. When etcd is away the TTL does it. Further calls do nothing.
 func (l *Lease) Close() error {
 	l.stop()
@@ -121,6 +129,12 @@ func (l *Lease) grant(ctx context.Context, more func(tx *Tx) error) error {
 			if err != nil {
 				return err
 			}
+			l.mu.Lock()
+			before := l.since // zero when the process registers: then who was here before it has ended, as a rule
+			l.mu.Unlock()
+			if holder.Instance == l.store.opts.Instance && holder.Token != l.token && !before.IsZero() && holder.Since.After(before) {
+				return ErrOtherProcess
+			}
 			if holder.Instance != l.store.opts.Instance {
 				return fmt.Errorf("another host is alive under this server id since %s: %w",
 					holder.Since.Format(time.RFC3339), errdefs.ErrBusy)
@@ -150,9 +164,8 @@ func (l *Lease) keep(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if errors.Is(err, errTaken) {
-			l.logger.Error("lease lost to another process of this instance; was the host, or its state directory, cloned?", zap.Error(err))
-			close(l.lost)
+		if errors.Is(err, ErrOtherProcess) {
+			l.lose(err)
 			return
 		}
 		l.logger.Warn("lease lost, registering again")
@@ -165,8 +178,7 @@ func (l *Lease) keep(ctx context.Context) {
 				return
 			}
 			if errors.Is(err, errdefs.ErrBusy) && !errors.Is(err, errConflicts) {
-				l.logger.Error("lease lost to another host", zap.Error(err))
-				close(l.lost)
+				l.lose(err)
 				return
 			}
 			l.logger.Warn("register again", zap.Error(err))
@@ -179,10 +191,18 @@ func (l *Lease) keep(ctx context.Context) {
 	}
 }
 
-// errTaken is that the alive key is somebody else's.
-var errTaken = errors.New("another process shows itself as alive under this server id")
+// ErrOtherProcess is why a lease is lost to a process of the same instance: the host runs twice, as it does once it was cloned.
+var ErrOtherProcess = fmt.Errorf("another process runs under this server id on a host of the same machine id: %w", errdefs.ErrBusy)
 
-// renew returns when the lease cannot be renewed any more, the alive key is gone or somebody else's (errTaken), or ctx ends. The client
+func (l *Lease) lose(cause error) {
+	l.logger.Error("lease lost to somebody else", zap.Error(cause))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cause = cause
+	close(l.lost)
+}
+
+// renew returns when the lease cannot be renewed any more, the alive key is gone or somebody else's (ErrOtherProcess), or ctx ends. The client
 // sends a renewal every third of the TTL, which keeps a lease whatever has become of the key.
 func (l *Lease) renew(ctx context.Context) error {
 	l.mu.Lock()
@@ -223,7 +243,7 @@ func (l *Lease) checkKey(ctx context.Context) error {
 	case holder.Token == l.token:
 		return nil
 	case holder.Since.After(l.since):
-		return errTaken
+		return ErrOtherProcess
 	default: // of the past: etcd was set back
 		return fmt.Errorf("the alive key is an old one: %w", errdefs.ErrStale)
 	}

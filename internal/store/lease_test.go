@@ -126,6 +126,9 @@ func TestLeaseLostToAClone(t *testing.T) {
 	case <-testContext(t).Done():
 		t.Fatal("never told")
 	}
+	if !errors.Is(lease.Cause(), ErrOtherProcess) {
+		t.Errorf("lost because of %v", lease.Cause())
+	}
 	select {
 	case <-second.Lost():
 		t.Error("the second is told to stop, too")
@@ -144,9 +147,12 @@ func TestAliveKeyThatIsGoneIsPutAgain(t *testing.T) {
 	t.Parallel()
 	s := openEmbedded(t, func(o *Options) { o.LeaseTTL = time.Second })
 	register(t, s, Server{ID: "s1"})
-	if _, err := s.client.Delete(testContext(t), s.keys.record(kindAlive, "s1")); err != nil {
+	deleted, err := s.client.Delete(testContext(t), s.keys.record(kindAlive, "s1"))
+	if err != nil {
 		t.Fatal(err)
 	}
-	awaitAlive(t, s, "s1", false)
-	awaitAlive(t, s, "s1", true)
+	eventually(t, "the key to be put again", func() bool {
+		held, err := s.client.Get(testContext(t), s.keys.record(kindAlive, "s1"))
+		return err == nil && len(held.Kvs) == 1 && held.Kvs[0].CreateRevision > deleted.Header.Revision
+	})
 }

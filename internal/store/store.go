@@ -160,9 +160,12 @@ func Open(ctx context.Context, opts Options) (_ *Store, err error) {
 	if err := s.bounded(ctx, feed.load); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	if err := s.relieveQuota(ctx); err != nil { // before anything has to be written
+	// Before anything has to be written. What takes longer than a start may is gone on with later.
+	relief, cancel := context.WithTimeout(ctx, openingRelief)
+	if err := s.relieveQuota(relief); err != nil {
 		s.logger.Warn("relieve etcd's quota", zap.Error(err))
 	}
+	cancel()
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
 	s.running.Go(func() { feed.run(background) })

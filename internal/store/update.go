@@ -163,7 +163,11 @@ func (a *attempt) commit(ctx context.Context) (revision int64, err error) {
 			err = etcdError("update", err)
 			if sent && errors.Is(err, ErrFull) {
 				// etcd says so, too, of what it has written and what has brought it to its quota (quotaApplierV3 in its apply/quota.go).
-				if revision, looked := a.store.writtenSince(ctx, a.tx); looked == nil && revision > 0 {
+				revision, looked := a.store.writtenSince(ctx, a.tx)
+				switch {
+				case looked != nil:
+					a.lost = a.tx
+				case revision > 0:
 					return revision, nil
 				}
 			}

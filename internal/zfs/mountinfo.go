@@ -56,8 +56,8 @@ func (p *Pool) writeBack(ctx context.Context, mounts []string) {
 	if len(mounts) == 0 {
 		return
 	}
-	if err := p.runner.run(ctx, "sync", "-f", mounts[len(mounts)-1]); err != nil { // all mounts of a dataset share its pages
-		p.log.Info("mapped files not written back", zap.String("mount", mounts[len(mounts)-1]), zap.Error(err))
+	if err := p.runner.run(ctx, append([]string{"sync", "-f"}, mounts...)...); err != nil {
+		p.log.Info("mapped files not written back", zap.Strings("mounts", mounts), zap.Error(err))
 	}
 }
 
