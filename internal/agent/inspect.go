@@ -152,8 +152,9 @@ func (i *inspection) snapshots(s scene, container store.Container, history store
 		if !there {
 			missing = append(missing, snapshot.GUID)
 			last := container.LastOperation
-			if snapshot.CreatedAt.After(s.settledBefore) || container.JobID != "" || last != nil && last.FinishedAt.After(s.settledBefore) {
-				continue // it may have been made, or have come, since the pool was looked at
+			unsettled := snapshot.CreatedAt.After(s.settledBefore) || container.JobID != "" || last != nil && last.FinishedAt.After(s.settledBefore)
+			if unsettled && !snapshot.Missing {
+				continue // it may have been made, or have come, since the pool was looked at; who marks it as missing looks again
 			}
 			i.add(FindingSnapshotGone, container.ID+"/"+snapshot.Name, "Delete it from the list; it cannot be restored.",
 				"snapshot %s of container %s (%s) is not in the pool", snapshot.Name, container.ID, container.Name)

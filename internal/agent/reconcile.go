@@ -92,9 +92,18 @@ func (a *Agent) LookAround(ctx context.Context) error {
 		failed = errors.Join(failed, a.takeBack(ctx, name))
 	}
 	if len(i.missing) > 0 {
-		failed = errors.Join(failed, a.markMissing(ctx, i.missing))
+		failed = errors.Join(failed, a.markMissing(ctx, i.missing), a.noteMarked(ctx))
 	}
 	return failed
+}
+
+// noteMarked notes what is known to be missing now that it is marked.
+func (a *Agent) noteMarked(ctx context.Context) error {
+	seen, err := a.scene(ctx)
+	if err == nil {
+		a.note(inspect(seen).findings)
+	}
+	return err
 }
 
 // scene looks at the records last: what an operation makes or removes meanwhile shows as an operation there.
