@@ -136,16 +136,12 @@ func TestACreateWhoseInstanceVanishes(t *testing.T) {
 		f.must(runtime.Protect(f.ctx, name, false))
 		f.must(runtime.Delete(f.ctx, name))
 	})
-	container := f.ended(id)
+	f.ended(id)
 	if job, err := f.records.GetJob(f.ctx, made.View.Container.JobID); err != nil || job.State != store.JobDone {
 		t.Errorf("the create is %s (%v)", job.State, err)
 	}
-	f.until("it is known to be gone", func() bool {
-		container, err := f.records.GetContainer(f.ctx, id)
-		f.must(err)
-		return container.Status == store.StatusFailed
-	})
-	f.delete(container)
+	f.must(here.agent.LookAround(f.ctx))
+	f.delete(f.settled(id, store.StatusFailed))
 }
 
 // blind is a pool that cannot be looked at while it is broken.

@@ -67,7 +67,7 @@ func TestUpdateReachesTheInstance(t *testing.T) {
 	want.Name, want.Color, want.AI, want.Autostart, want.Ramdisk, want.RamdiskScope = "after", "#A0B1C2", false, false, false, "project"
 	want.Env = map[string]string{"KEPT": "1", "NEW": "3"}
 	want.SSHPublicKey, want.Comment, want.RealmIDs, want.InheritedKeys = key, new("said"), realms, []string{before.SSHPublicKey}
-	want.UpdatedAt, want.Settings = view.Container.UpdatedAt, view.Container.Settings
+	want.UpdatedAt, want.EditedAt, want.Settings = view.Container.UpdatedAt, view.Container.UpdatedAt, view.Container.Settings
 	if asJSON(view.Container) != asJSON(want) {
 		t.Errorf("changed to\n%s, want\n%s", asJSON(view.Container), asJSON(want))
 	}
