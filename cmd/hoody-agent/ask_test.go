@@ -299,7 +299,7 @@ func TestStatusForPeople(t *testing.T) {
 		Containers: map[string]int{"stopped": 2, "running": 10},
 		Fleet:      []admin.Neighbour{{ID: "64c2", Name: "b", LastSeen: now.Add(-time.Hour), Containers: 3}},
 		Jobs: []admin.Job{{
-			ID: "0123456789abcdef0123456789abcdef", Kind: "copy", State: "running", Phase: "replicate", Attempts: 2, Error: "cut\noff",
+			ID: "0123456789abcdef0123456789abcdef", Kind: "copy", State: "running", Phase: "replicate", Attempts: 2, Error: "cut\noff", Class: "aborted",
 			Container: admin.Named{ID: "c1", Name: "web-copy"}, Source: &admin.Named{ID: "c2", Name: "web"}, From: &admin.Named{ID: "64c2", Name: "b"},
 			Progress: store.Progress{BytesDone: 1 << 30, BytesTotal: 4 << 30}, CreatedAt: began, StartedAt: &began,
 		}},
@@ -316,7 +316,7 @@ health      NOT READY
 
 JOB           KIND  CONTAINER  FROM      STATE    PHASE                 PROGRESS                                          AGE
 456789abcdef  copy  web-copy   web on b  running  replicate (2 failed)  [#####...............]  25 %  1.0 GiB of 4.0 GiB  1m30s
-456789abcdef: cut off
+456789abcdef: aborted: cut off
 `
 	if got := text.String(); got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)

@@ -115,7 +115,7 @@ func printJobs(w io.Writer, jobs []admin.Job, fleet bool, now time.Time) {
 		}
 		rows = append(rows, row)
 		if job.Error != "" {
-			notes = append(notes, fmt.Sprintf("%s: %s: %s", shortID(job.ID), job.Class, oneLine(job.Error)))
+			notes = append(notes, fmt.Sprintf("%s: %s: %s", shortID(job.ID), cmp.Or(job.Class, "failed"), oneLine(job.Error)))
 		}
 	}
 	table(w, heading, rows)

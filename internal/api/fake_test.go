@@ -6,6 +6,7 @@ import (
 	"iter"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hoodynetwork/hoody-agent/internal/agent"
@@ -42,6 +43,7 @@ type call struct {
 type fake struct {
 	fail  error
 	panic any
+	mu    sync.Mutex // for the next two, while calls overlap
 	last  *call
 	// requestID is the last caller's; it is another one each time and not part of what is compared.
 	requestID string
@@ -65,8 +67,10 @@ func (f *fake) called(name string, caller agent.Caller, args ...any) error {
 	if caller.Once != nil {
 		caller.Once.Repeated = f.repeats
 	}
+	f.mu.Lock()
 	f.requestID, caller.RequestID = caller.RequestID, ""
 	f.last = &call{name: name, caller: caller, args: args}
+	f.mu.Unlock()
 	if f.panic != nil {
 		panic(f.panic)
 	}
