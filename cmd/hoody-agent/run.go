@@ -27,7 +27,7 @@ func (p *program) runCommand() *cobra.Command {
 		Short: "Run the agent",
 		Long: "Run the agent until SIGTERM or SIGINT, which shut it down cleanly: running jobs reach a safe point and go on\n" +
 			"after the next start. Containers are not touched. A second signal ends it at once.\n\n" +
-			"Exit codes: 0 clean shutdown, 1 failed, 2 wrong usage, 3 second signal, 78 configuration not valid.",
+			"Exit codes: 0 clean shutdown, 1 failed, 2 wrong usage, 3 second signal, 6 the host, or a clone of it, runs twice, 78 configuration not valid.",
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := p.checkedConfig()

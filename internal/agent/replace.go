@@ -57,11 +57,12 @@ func (r *run) undoReplace(ctx context.Context) error {
 			return err
 		}
 	}
-	if instance, err := r.runtime.Instance(ctx, InstanceName(r.job.ContainerID)); err == nil {
-		// A reservation that it cannot have back is no reason to keep the container down.
-		if err := r.limitRoot(ctx, instance); err != nil {
-			r.log.Warn("limits not set again", zap.Error(err))
-		}
+	instance, err := r.runtime.Instance(ctx, InstanceName(r.job.ContainerID))
+	if err == nil {
+		err = r.limitRoot(ctx, instance)
+	}
+	if err != nil { // a reservation that it cannot have back is no reason to keep the container down
+		r.log.Warn("limits not set again", zap.Error(err))
 	}
 	if r.job.StoppedAt != nil && status == store.StatusRunning { // else it runs, or somebody else has stopped it
 		if err := r.runtime.Start(ctx, InstanceName(r.job.ContainerID)); err != nil {
@@ -72,7 +73,7 @@ func (r *run) undoReplace(ctx context.Context) error {
 			status = store.StatusStopped
 		}
 	}
-	err := r.restoreAutostart(ctx)
+	err = r.restoreAutostart(ctx)
 	late := errors.Is(err, errdefs.ErrBusy) // it has not heeded the stop, and takes no configuration until it does
 	if err != nil && !late && !errors.Is(err, errdefs.ErrNotFound) {
 		return err
