@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -82,14 +83,15 @@ func (p *program) diagnose(ctx context.Context, client *admin.Client) []doctor.F
 		checks = append(checks, doctor.Certificates(load, serverID, storeNames(cfg), time.Now()))
 	}
 	findings = append(findings, doctor.Examine(ctx, checkLimit, checks...)...)
-	if seen.status == nil || cfg.Standalone() {
-		return findings
+	var peers []doctor.Peer
+	if seen.status != nil && !cfg.Standalone() {
+		if peers, err = meetAll(ctx, client); err != nil {
+			findings = append(findings, doctor.Finding{Check: "peers", Level: doctor.Fail, Text: err.Error(), Hint: "journalctl -u hoody-agent"})
+		} else {
+			findings = append(findings, doctor.Examine(ctx, checkLimit, doctor.Peers(peers))...)
+		}
 	}
-	peers, err := meetAll(ctx, client)
-	if err != nil {
-		return append(findings, doctor.Finding{Check: "peers", Level: doctor.Fail, Text: err.Error(), Hint: "journalctl -u hoody-agent"})
-	}
-	return append(findings, doctor.Examine(ctx, checkLimit, doctor.Peers(peers), doctor.Clock(clockIsKept, peers))...)
+	return append(findings, doctor.Examine(ctx, checkLimit, doctor.Clock(clockIsKept, peers))...)
 }
 
 func printFindings(w io.Writer, findings []doctor.Finding) {
@@ -195,7 +197,11 @@ func (p *poolOnSite) Foreign(ctx context.Context) ([]string, error) {
 
 func checkTokenKey(cfg config.Config) error {
 	if cfg.Auth.KeyFile == "" && cfg.Auth.JWKSFile == "" {
-		return nil // made at the first start
+		_, err := readTokenKey(filepath.Join(tokenKeyDir(cfg.StateDir), privateKeyName))
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // made at the first start
+		}
+		return err
 	}
 	_, err := openVerifier(daemon{cfg: cfg, log: zap.NewNop()})
 	return err

@@ -162,20 +162,26 @@ func (v *vitals) lookAtIncus(ctx context.Context) map[health.Code]health.Problem
 }
 
 func (v *vitals) lookAtPool(ctx context.Context) map[health.Code]health.Problem {
-	space, err := v.host.pool.Space(ctx)
-	var state poolState
+	// A suspended pool still says that it is; its datasets do not answer.
+	state, err := v.host.poolState(ctx)
+	seen := admin.Pool{Root: state.root, Health: state.health, Fragmentation: state.fragmentation}
+	var space agent.Space
 	if err == nil {
-		state, err = v.host.poolState(ctx)
+		space, err = v.host.pool.Space(ctx)
+		seen.Size, seen.Free = space.Size, space.Free
 	}
-	if err != nil {
-		return map[health.Code]health.Problem{health.PoolUnreachable: {Blocks: true,
-			Text: err.Error(), Hint: "zpool status; a suspended pool goes on after zpool clear",
-		}}
-	}
-	seen := admin.Pool{Root: state.root, Health: state.health, Size: space.Size, Free: space.Free, Fragmentation: state.fragmentation}
 	v.mu.Lock()
 	v.pool = seen
 	v.mu.Unlock()
+	if err != nil {
+		text := err.Error()
+		if state.health != "" && state.health != "ONLINE" {
+			text = "the pool is " + state.health + ": " + text
+		}
+		return map[health.Code]health.Problem{health.PoolUnreachable: {Blocks: true,
+			Text: text, Hint: "zpool status; a suspended pool goes on after zpool clear",
+		}}
+	}
 	found := make(map[health.Code]health.Problem)
 	if state.health != "ONLINE" {
 		found[health.PoolNotOnline] = health.Problem{Text: "the pool is " + state.health, Hint: "zpool status -x says what to replace"}
@@ -265,7 +271,7 @@ func (v *vitals) certificates() map[string]expiry {
 		}
 	}
 	files := map[string]config.KeyPair{"api": v.d.cfg.API.TLS}
-	if secure := v.d.cfg.Store.TLS; secure.Cert != filepath.Join(v.d.cfg.Peer.Credentials, pki.AgentFile) {
+	if secure := v.d.cfg.Store.TLS; v.credentials == nil || secure.Cert != filepath.Join(v.d.cfg.Peer.Credentials, pki.AgentFile) {
 		files["store"] = config.KeyPair{Cert: secure.Cert, Key: secure.Key}
 	}
 	for name, pair := range files {

@@ -70,6 +70,9 @@ func TestVitals(t *testing.T) {
 		}, []health.Code{health.StoreUntrusted}, true},
 		{"Incus away", func(_ *vitals, s *sick, _ *poolState) { s.runtimeErr = errdefs.ErrUnavailable }, []health.Code{health.IncusUnreachable}, false},
 		{"pool away", func(_ *vitals, s *sick, _ *poolState) { s.poolErr = errors.New("suspended") }, []health.Code{health.PoolUnreachable}, false},
+		{"pool suspended", func(_ *vitals, s *sick, p *poolState) {
+			s.poolErr, p.health = errors.New("pool I/O is currently suspended"), "SUSPENDED"
+		}, []health.Code{health.PoolUnreachable}, false},
 		{"things out of order", func(v *vitals, _ *sick, _ *poolState) {
 			v.findings = func() []agent.Finding { return make([]agent.Finding, 5) }
 		}, []health.Code{health.OutOfOrder}, true},
@@ -117,6 +120,9 @@ func TestVitals(t *testing.T) {
 					}
 				}
 				maps.Copy(found, states)
+			}
+			if s.poolErr != nil && v.lastPool().Health != state.health {
+				t.Errorf("the pool is told to be %q, it is %q", v.lastPool().Health, state.health)
 			}
 			if got := slices.Sorted(maps.Keys(found)); !cmp.Equal(got, test.want) {
 				t.Errorf("%v, want %v", got, test.want)

@@ -63,7 +63,9 @@ func (l *links) clients() agent.Peers {
 	if l.dialer == nil {
 		return noPeers{}
 	}
-	return peer.Clients{Dial: l.dialer.Client, Stream: l.stream, Limits: l.receive}
+	stream := l.stream
+	stream.Observe = l.d.metrics.BytesReceived
+	return peer.Clients{Dial: l.dialer.Client, Stream: stream, Limits: l.receive}
 }
 
 // serve answers other agents until ctx ends.
@@ -79,7 +81,9 @@ func (l *links) serve(ctx context.Context, a *agent.Agent) error {
 	log := l.d.log.Named("transfer")
 	mux := http.NewServeMux()
 	mux.Handle("POST "+peer.PathHello, l.greetings())
-	mux.Handle("/", peer.NewHandler(a, peer.ServerOptions{Log: log, Stream: l.stream, Limits: l.send, Observe: l.d.metrics.StreamSent, Gate: l.gate}))
+	stream := l.stream
+	stream.Observe = l.d.metrics.BytesSent
+	mux.Handle("/", peer.NewHandler(a, peer.ServerOptions{Log: log, Stream: stream, Limits: l.send, Observe: l.d.metrics.StreamSent, Gate: l.gate}))
 	listener := transfer.NewListener(transfer.ListenerConfig{
 		TLS: l.server.ServerConfig(), Log: log,
 		Handler: mux,

@@ -12,8 +12,8 @@ const (
 	firstPause   = 200 * time.Millisecond
 	longestPause = 30 * time.Second
 	// progressCounts is how many bytes an attempt must have brought to count as progress. A receiver has read some of a stream
-	// before it finds that it leads nowhere; that again and again at once would help nobody.
-	progressCounts = 1 << 20
+	// before it finds that it leads nowhere, as much as a pipe and a buffer hold; that again and again at once would help nobody.
+	progressCounts = 8 << 20
 )
 
 // pauses are those between the attempts of a phase: each longer than the last, and short again after an attempt that came further.

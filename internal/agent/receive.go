@@ -66,6 +66,9 @@ func (r *run) receive(ctx context.Context, opening *opening, spec ReceiveSpec, p
 	}
 	wire, compression := stream.Wire()
 	progress.wire.Add(wire)
+	if r.options.Observe.Received != nil { // however it ended: the network has carried it
+		r.options.Observe.Received(counted.total, wire, compression)
+	}
 	if was := progress.compression.Load(); was == nil || *was == "none" {
 		progress.compression.Store(&compression)
 	}
@@ -81,9 +84,6 @@ func (r *run) receive(ctx context.Context, opening *opening, spec ReceiveSpec, p
 		return err
 	}
 	progress.snapshots.Add(1)
-	if r.options.Observe.Received != nil {
-		r.options.Observe.Received(counted.total, wire, compression)
-	}
 	return nil
 }
 

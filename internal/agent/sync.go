@@ -125,7 +125,7 @@ func (r *run) compare(ctx context.Context) error {
 		container.SyncBase = job.Freeze.GUID
 		container.Status = job.PriorStatus
 		container.UpdatedAt = job.Freeze.At
-		container.SyncedAt = job.Freeze.At
+		container.SyncedAt, container.SyncedOnce = job.Freeze.At, true
 		return nil
 	})
 }
@@ -143,7 +143,7 @@ func (r *run) finishSync(ctx context.Context) error {
 	return r.finishReplace(ctx, func(tx *store.Tx, job *store.Job, container *store.Container) error {
 		container.SyncBase = job.Freeze.GUID
 		container.UpdatedAt = job.Freeze.At // of a copy: the age of what it holds
-		container.SyncedAt = job.Freeze.At
+		container.SyncedAt, container.SyncedOnce = job.Freeze.At, true
 		return nil
 	})
 }

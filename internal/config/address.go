@@ -27,6 +27,17 @@ func (v *validator) optionalAddress(field, address string) {
 	}
 }
 
+// bindable checks an address that etcd listens on: it takes no names (checkBindURLs of its package embed).
+func (v *validator) bindable(field, address string) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil || host == "localhost" {
+		return // the first is said already
+	}
+	if _, err := netip.ParseAddr(host); err != nil {
+		v.fail(field, "must name its host by IP address, is %q", address)
+	}
+}
+
 // dialable checks the address that others are told: the advertised one or, without, the one listened on. A wildcard
 // is fine to listen on, but nobody can dial it.
 func (v *validator) dialable(field, advertise, listenField, listen string) {

@@ -131,6 +131,7 @@ func (v *validator) store(c Config) {
 	inRange(v, "store.events.max", s.Events.Max, 100, 100_000)
 	inRange(v, "store.embedded.quota", s.Embedded.Quota, minQuota, maxQuota)
 	v.optionalAddress("store.embedded.listen", s.Embedded.Listen)
+	v.bindable("store.embedded.listen", s.Embedded.Listen)
 	switch {
 	case s.Embedded.Listen != "" && !c.EmbeddedStore():
 		v.fail("store.embedded.listen", "and store.endpoints exclude each other")

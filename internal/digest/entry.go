@@ -16,8 +16,7 @@ import (
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
 )
 
-// pieceSize is how many bytes of a file one entry stands for at most. Both sides are never further apart than what they make
-// of one piece, so neither waits long for the other.
+// pieceSize is how many bytes of a file one entry stands for at most, so that neither side is silent for long.
 const pieceSize = 16 << 20
 
 // entry stands for one path, or for a further piece of a large file.
@@ -60,20 +59,23 @@ const maxEntry = 2*maxPath + 16<<10
 // Write lists a tree that nobody changes meanwhile as lines of JSON, one an entry.
 func Write(ctx context.Context, root *os.Root, w io.Writer) error {
 	lines := bufio.NewWriterSize(w, 32<<10)
+	var since uint64 // bytes read since something was passed on
 	err := walk(ctx, root, func(e entry) error {
 		line, err := json.Marshal(e)
 		if err != nil {
 			return err
 		}
-		if _, err := lines.Write(append(line, '\n')); err != nil || e.bytes < flushAbove {
+		_, err = lines.Write(append(line, '\n'))
+		if since += e.bytes; err != nil || since < flushAbove {
 			return err
 		}
+		since = 0
 		return lines.Flush()
 	})
 	return errors.Join(err, lines.Flush())
 }
 
-// flushAbove is how many bytes of content make an entry worth passing on at once: to read the next ones takes its time.
+// flushAbove is how many bytes of content make what is known of them worth passing on: to read the next ones takes its time.
 const flushAbove = 1 << 20
 
 // reader decodes what Write has written. It may come from anybody: entries that are out of order, oversized or malformed are

@@ -148,6 +148,7 @@ func TestPlantedFaults(t *testing.T) {
 		{"clock off", func(p *patient) { p.peers[0].Skew = -time.Minute }, "clock", Fail, "b is -1m0s off", "NTP"},
 		{"clock a little off", func(p *patient) { p.peers[0].Skew = 3 * time.Second }, "clock", Warn, "b is 3s off", "NTP"},
 		{"clock not kept", func(p *patient) { p.kept = false }, "clock", Warn, "nobody keeps the clock right", "NTP"},
+		{"clock of no use to compare with", func(p *patient) { p.peers = nil }, "clock", OK, "none to compare it with", ""},
 		{"peer unreachable", func(p *patient) { p.peers[0].There, p.peers[0].Skew = "timeout", time.Hour }, "peers", Fail, "b cannot be reached: timeout", "192.0.2.2:6471"},
 		{"unreachable for a peer", func(p *patient) { p.peers[0].Back = "timeout" }, "peers", Fail, "b cannot reach this server: timeout", "peer.advertise"},
 		{"missing feature", func(p *patient) { p.features["large_blocks"] = "disabled" }, "features", Fail, "lacks large_blocks: streams cannot be received", "zpool upgrade tank,"},

@@ -119,15 +119,17 @@ func orUnknown(address string) string {
 	return address
 }
 
-// Clock checks that the clock is kept by somebody and agrees with the others'. synchronised asks the kernel.
+// Clock checks that the clock is kept by somebody and agrees with those of the peers that answer; there may be none. synchronised asks the kernel.
 func Clock(synchronised func() (bool, error), peers []Peer) Check {
 	const hint = "keep the clocks of all servers with NTP: systemctl status systemd-timesyncd, chronyc tracking"
 	return Check{Name: "clock", Look: func(context.Context) []Finding {
 		var far, near []string
+		compared := 0
 		for _, peer := range peers {
 			if peer.There != "" {
 				continue
 			}
+			compared++
 			said := fmt.Sprintf("%s is %s off", peer.Name, peer.Skew.Round(100*time.Millisecond))
 			switch skew := peer.Skew.Abs(); {
 			case skew >= largeSkew:
@@ -141,8 +143,12 @@ func Clock(synchronised func() (bool, error), peers []Peer) Check {
 			return fail(hint, "%s: tokens and certificates are refused", strings.Join(slices.Concat(far, near), ", "))
 		case len(near) > 0:
 			return warn(hint, "%s", strings.Join(near, ", "))
-		case err == nil && !kept:
+		case err != nil:
+			return warn(hint, "the kernel does not say whether anybody keeps the clock right: %v", err)
+		case !kept:
 			return warn(hint, "nobody keeps the clock right")
+		case compared == 0:
+			return ok("kept right; there was none to compare it with")
 		}
 		return ok("agrees with the others'")
 	}}

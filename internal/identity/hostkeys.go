@@ -48,19 +48,23 @@ func (t tree) setHostKeys(carried *Kept) error {
 			}
 		}
 	}
-	for _, name := range present {
-		if err := t.remove(path.Join(hostKeyDirectory, name)); err != nil {
-			return err
-		}
-		if err := t.remove(path.Join(hostKeyDirectory, name+".pub")); err != nil {
-			return err
-		}
-	}
 	for _, key := range keys {
 		if err := t.replace(path.Join(hostKeyDirectory, key.Name), key.Private, 0o600); err != nil {
 			return err
 		}
 		if err := t.replace(path.Join(hostKeyDirectory, key.Name+".pub"), key.Public, 0o644); err != nil {
+			return err
+		}
+	}
+	// Last, so that whoever repeats this after a crash still sees which there have to be.
+	for _, name := range present {
+		if slices.ContainsFunc(keys, func(key HostKey) bool { return key.Name == name }) {
+			continue
+		}
+		if err := t.remove(path.Join(hostKeyDirectory, name)); err != nil {
+			return err
+		}
+		if err := t.remove(path.Join(hostKeyDirectory, name+".pub")); err != nil {
 			return err
 		}
 	}

@@ -3,7 +3,9 @@ package identity
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -139,6 +141,59 @@ func TestFirstCopyGetsNewHostKeysAndMachineID(t *testing.T) {
 	if got := read(t, root, "rootfs/etc/hostname"); got != "copy\n" {
 		t.Errorf("hostname %q", got)
 	}
+}
+
+// A container whose disk is full keeps the keys it has: they are what somebody logs in with to make room. What was begun can be done again.
+func TestWithoutRoomTheOldKeysStay(t *testing.T) {
+	users, mine, next := userKey(t, "a user's own"), userKey(t, "mine"), userKey(t, "next")
+	const keys, hostKeys = "rootfs/root/.ssh/authorized_keys", "rootfs/etc/ssh/ssh_host_"
+	was := users + "\n" + mine + "\n"
+	root := dataset(t, map[string]string{keys: was, hostKeys + "ed25519_key": "old", hostKeys + "ecdsa_key": "old"})
+	full(t, func() {
+		if err := Authorize(root, next, []string{mine}); err == nil {
+			t.Error("keys were written where there is no room")
+		}
+		if err := Apply(root, Spec{AuthorizedKey: mine}); err == nil {
+			t.Error("host keys were written where there is no room")
+		}
+	})
+	if got := read(t, root, keys); got != was {
+		t.Errorf("authorized_keys:\n%s\nwant:\n%s", got, was)
+	}
+	if err := Apply(root, Spec{AuthorizedKey: mine}); err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []string{"ed25519", "ecdsa"} {
+		if _, err := ssh.ParsePrivateKey([]byte(read(t, root, hostKeys+kind+"_key"))); err != nil {
+			t.Errorf("%s: %v", kind, err)
+		}
+	}
+	for _, dir := range []string{"rootfs/root/.ssh", "rootfs/etc/ssh"} {
+		left, err := fs.Glob(root.FS(), dir+"/.*")
+		if err != nil || len(left) > 0 {
+			t.Errorf("left behind: %v, %v", left, err)
+		}
+	}
+}
+
+// full runs f while no file of this process can hold more than a few bytes, as on a full disk.
+func full(t *testing.T, f func()) {
+	t.Helper()
+	signal.Ignore(syscall.SIGXFSZ)
+	defer signal.Reset(syscall.SIGXFSZ)
+	var was syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &was); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 8, Max: was.Max}); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &was); err != nil {
+			t.Fatal(err)
+		}
+	}()
+	f()
 }
 
 func TestSyncCarriesHostKeysAndMachineID(t *testing.T) {

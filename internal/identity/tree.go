@@ -136,10 +136,29 @@ func (t tree) replace(name string, content []byte, mode fs.FileMode) error {
 			return err
 		}
 	}
-	// A new file instead of a rewritten one: a hard link made inside the container must not carry the change elsewhere.
-	if err := t.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	// A new file instead of a rewritten one: a hard link made inside the container must not carry the change elsewhere. And the old
+	// one stays until the new one is whole: there may be no room for it, and then the old one is the way in to make some.
+	fresh := path.Join(path.Dir(name), "."+path.Base(name)+".hoody-new")
+	if err := t.remove(fresh); err != nil { // left by an agent that was stopped here
 		return err
 	}
+	err := t.create(fresh, content, mode)
+	if err == nil {
+		if info, statErr := t.root.Lstat(name); statErr == nil && info.IsDir() {
+			err = t.root.Remove(name) // nothing is renamed over a directory
+		}
+	}
+	if err == nil {
+		err = t.root.Rename(fresh, name)
+	}
+	if err != nil {
+		return errors.Join(err, t.remove(fresh))
+	}
+	return nil
+}
+
+// create makes a file that is not there yet, owned as its directory.
+func (t tree) create(name string, content []byte, mode fs.FileMode) error {
 	file, err := t.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return err

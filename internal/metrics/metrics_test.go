@@ -37,6 +37,8 @@ func busy(t *testing.T) *Metrics {
 	m.Resumed(errdefs.ErrAborted)
 	m.Collected(map[string]int{"snapshot": 3}, 500, nil)
 	m.Collected(nil, 0, errdefs.ErrUnavailable)
+	m.BytesSent(1000, 400)
+	m.BytesReceived(500, 500)
 	m.StreamSent(1000, 400, "zstd")
 	m.StreamReceived(500, 500, "none")
 	m.APIRequest("GET", "/api/v1/containers/{id}", 200, 3*time.Millisecond)
@@ -57,7 +59,7 @@ func busy(t *testing.T) *Metrics {
 		MaxCopies:    2,
 		Copies: func() []Copy {
 			return []Copy{
-				{Container: "c1", Source: "s", Lag: time.Minute, Here: true},
+				{Container: "c1", Source: "s", Lag: time.Minute, Here: true, Follows: true},
 				{Container: "c2", Source: "s", Lag: time.Hour, Here: true},
 				{Container: "c3", Source: "s", Lag: 30 * time.Minute, Written: 4096, WrittenKnown: true},
 			}

@@ -83,22 +83,31 @@ func result(err error) string {
 	return resultOK
 }
 
-// StreamSent counts a stream that this server sent, however it ended: its bytes, those on the wire, and its compression.
-func (m *Metrics) StreamSent(stream, wire uint64, compression string) {
-	m.stream(directionSent, stream, wire, compression)
+// BytesSent counts what has passed of streams to other servers: bytes of their content, and on the wire.
+func (m *Metrics) BytesSent(content, wire int) { m.moved(directionSent, content, wire) }
+
+// BytesReceived counts what has passed of streams from other servers, like BytesSent.
+func (m *Metrics) BytesReceived(content, wire int) { m.moved(directionReceived, content, wire) }
+
+func (m *Metrics) moved(direction string, content, wire int) {
+	m.streamBytes.WithLabelValues(direction).Add(float64(content))
+	m.wireBytes.WithLabelValues(direction).Add(float64(wire))
+}
+
+// StreamSent counts a stream that this server sent, however it ended: how many bytes of its content there were and on the wire, and its compression.
+func (m *Metrics) StreamSent(content, wire uint64, compression string) {
+	m.stream(directionSent, content, wire, compression)
 }
 
 // StreamReceived counts a stream that this server received, like StreamSent.
-func (m *Metrics) StreamReceived(stream, wire uint64, compression string) {
-	m.stream(directionReceived, stream, wire, compression)
+func (m *Metrics) StreamReceived(content, wire uint64, compression string) {
+	m.stream(directionReceived, content, wire, compression)
 }
 
-func (m *Metrics) stream(direction string, stream, wire uint64, compression string) {
-	m.streamBytes.WithLabelValues(direction).Add(float64(stream))
-	m.wireBytes.WithLabelValues(direction).Add(float64(wire))
+func (m *Metrics) stream(direction string, content, wire uint64, compression string) {
 	m.streams.WithLabelValues(direction, m.words.bound("compression", compression)).Inc()
 	if wire > 0 {
-		m.compression.Observe(float64(stream) / float64(wire))
+		m.compression.Observe(float64(content) / float64(wire))
 	}
 }
 

@@ -62,9 +62,12 @@ var poolStates = [...]string{"ONLINE", "DEGRADED", "FAULTED", "OFFLINE", "REMOVE
 
 func (s *scraper) collectVitals(ch chan<- prometheus.Metric) {
 	if s.sources.Pool != nil {
-		if pool := s.sources.Pool(); pool.Size > 0 {
+		pool := s.sources.Pool()
+		if pool.Size > 0 {
 			ch <- gauge(s.gauges.poolSize, float64(pool.Size))
 			ch <- gauge(s.gauges.poolFree, float64(pool.Free))
+		}
+		if pool.Health != "" { // a suspended pool tells it, and nothing of its datasets
 			if pool.Fragmentation >= 0 {
 				ch <- gauge(s.gauges.fragmentation, pool.Fragmentation)
 			}
@@ -105,7 +108,9 @@ func (s *scraper) collectCopies(ch chan<- prometheus.Metric) {
 		}
 		if c.Here {
 			here++
-			most = max(most, c.Lag.Seconds())
+			if c.Follows {
+				most = max(most, c.Lag.Seconds())
+			}
 		}
 	}
 	ch <- gauge(s.gauges.copies, float64(here))

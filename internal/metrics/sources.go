@@ -43,9 +43,9 @@ type Database struct {
 	Alarms            map[string]bool // whether each there is is raised
 }
 
-// Pool is the storage pool. A zero Size means that it has not answered yet.
+// Pool is the storage pool. A zero Size means that its datasets do not answer.
 type Pool struct {
-	Health        string // ONLINE, …
+	Health        string // ONLINE, …; empty when it does not answer at all
 	Size, Free    uint64
 	Fragmentation float64 // 0 to 1; negative for not known
 }
@@ -62,6 +62,7 @@ type Copy struct {
 	Lag               time.Duration // since the state of the source that it holds
 	Written           uint64        // bytes written on the source since then
 	WrittenKnown      bool
+	Follows           bool // it has been synced since it was made
 	Here              bool // the copy is this server's, which tells its lag; else only the source is, which tells what was written
 }
 
@@ -104,7 +105,7 @@ func newGauges() gauges {
 		copies:        describe("copies", "Copies on this server whose source is still there."),
 		copyLag: describe("copy_lag_seconds",
 			"Age of the state of its source that a copy on this server holds; for the copies that lag most.", "container", "source"),
-		copyLagMax: describe("copy_lag_max_seconds", "The largest copy_lag_seconds of all copies on this server."),
+		copyLagMax: describe("copy_lag_max_seconds", "The largest copy_lag_seconds of the copies on this server that have been synced since they were made."),
 		copyWritten: describe("copy_source_written_bytes",
 			"Bytes written on a source on this server since the state that its copy holds.", "container", "source"),
 	}

@@ -1,4 +1,4 @@
-// Package peer carries agent.Source between agents: three requests, in plain HTTP over the sessions of package transfer.
+// Package peer carries agent.Source between agents: a few requests, in plain HTTP over the sessions of package transfer.
 //
 //	POST /v1/freeze    {job_id}              -> the manifest
 //	POST /v1/estimate  {job_id, streams}     -> how many bytes they will have
@@ -60,7 +60,7 @@ type ServerOptions struct {
 	Stream transfer.StreamOptions
 	// Limits bound the bandwidth of what is sent; nil for none.
 	Limits *transfer.Limits
-	// Observe is told of every stream that was sent whole, for metrics; nil for nobody.
+	// Observe is told of every stream that was sent, however it ended, for metrics; nil for nobody.
 	Observe func(stream, wire uint64, compression string)
 
 	notices time.Duration // for tests; transfer.NoticeInterval
@@ -145,12 +145,12 @@ func (s *server) stream(w http.ResponseWriter, r *http.Request) {
 	if closed := stream.Close(); err == nil {
 		err = closed
 	}
+	if s.options.Observe != nil { // however it ended: the network has carried it
+		s.options.Observe(sent.Bytes, sent.Wire, compressionName(sent.Compressed))
+	}
 	if err != nil {
 		log.Warn("stream not sent whole", zap.Uint64("bytes", sent.Bytes), zap.Error(err))
 		return
-	}
-	if s.options.Observe != nil {
-		s.options.Observe(sent.Bytes, sent.Wire, compressionName(sent.Compressed))
 	}
 	log.Info("stream sent", zap.Uint64("bytes", sent.Bytes), zap.Uint64("wire_bytes", sent.Wire), zap.Bool("compressed", sent.Compressed))
 }

@@ -81,7 +81,8 @@ func (c *Credentials) ServerConfig() *tls.Config {
 }
 
 // ClientConfig returns the configuration of the dialling side: TLS 1.3, and the server must present a certificate of
-// the fleet that carries exactly serverID. Anything else ends the handshake with ErrPermissionDenied.
+// the fleet that carries exactly serverID. Anything else ends the handshake with ErrPermissionDenied; a certificate that is not
+// valid yet, or any more, with ErrUnavailable.
 // The configuration is for one connection; ask again for the next.
 func (c *Credentials) ClientConfig(serverID string) *tls.Config {
 	held := c.source.current()
@@ -114,6 +115,11 @@ func verifyServer(chain []*x509.Certificate, roots *x509.CertPool, serverID stri
 		Intermediates: intermediates,
 		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	})
+	var invalid x509.CertificateInvalidError
+	if errors.As(err, &invalid) && invalid.Reason == x509.Expired {
+		// Not for ever: it is renewed, or a clock set. What waits for that server goes on waiting.
+		return errdefs.New(errdefs.ErrUnavailable, "", "verify server %s", serverID).WithCause(err)
+	}
 	if err != nil {
 		return errdefs.New(errdefs.ErrPermissionDenied, "", "verify server %s", serverID).WithCause(err)
 	}

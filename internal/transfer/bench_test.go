@@ -64,12 +64,12 @@ func BenchmarkTransport(b *testing.B) {
 	noisy, plain := noise(8<<20), prose(8<<20)
 	ms := time.Millisecond
 	rows := []*stretchOfRoad{
-		{size: 256 << 20},
-		{size: 256 << 20, compresses: true},
-		{link: link{rtt: 20 * ms}, size: 256 << 20},
-		{link: link{rtt: 50 * ms}, size: 256 << 20},
-		{link: link{rtt: 50 * ms}, size: 256 << 20, compresses: true},
-		{link: link{rtt: 100 * ms}, size: 256 << 20},
+		{size: 1 << 30},
+		{size: 1 << 30, compresses: true},
+		{link: link{rtt: 20 * ms}, size: 1 << 30},
+		{link: link{rtt: 50 * ms}, size: 1 << 30},
+		{link: link{rtt: 50 * ms}, size: 1 << 30, compresses: true},
+		{link: link{rtt: 100 * ms}, size: 1 << 30},
 		{link: link{rtt: 20 * ms, loss: 0.001}, size: 8 << 20},
 		{link: link{rtt: 50 * ms, loss: 0.001}, size: 4 << 20},
 		{link: link{rtt: 50 * ms, loss: 0.001}, size: 4 << 20, compresses: true},

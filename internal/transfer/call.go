@@ -72,12 +72,15 @@ func call(ctx context.Context, client *http.Client, method, path string, in, out
 	if response.StatusCode != http.StatusOK {
 		return errorFromResponse(response)
 	}
-	answer, err := readAtMost(response.Body, MaxAnswer)
+	answer, err := readAtMost(watched(response.Body), MaxAnswer)
 	if err != nil {
 		return err
 	}
 	if out == nil {
 		return nil
+	}
+	if err := proportionate(answer); err != nil {
+		return errdefs.New(errdefs.ErrCorrupt, "", "decode answer").WithCause(err)
 	}
 	// Unknown members are ignored here: a peer may be a version ahead.
 	if err := json.Unmarshal(answer, out); err != nil {
@@ -145,6 +148,9 @@ func decodeStrict(r *http.Request, into any) error {
 	if _, empty := into.(*struct{}); empty && len(body) == 0 {
 		return nil
 	}
+	if err := proportionate(body); err != nil {
+		return errdefs.New(errdefs.ErrInvalid, "", "decode request: %s", err)
+	}
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(into); err != nil {
@@ -152,6 +158,19 @@ func decodeStrict(r *http.Request, into any) error {
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return errdefs.New(errdefs.ErrInvalid, "", "decode request: data after the end")
+	}
+	return nil
+}
+
+// watched is an answer's body that ends when the peer falls silent in its middle.
+func watched(body io.ReadCloser) io.Reader {
+	return newWireReader(body, DefaultStallTimeout, DefaultStallTimeout, func(int, int) {})
+}
+
+// proportionate refuses objects that are too many for their text: decoded, "{}" is as large as what it leaves out. One of ours has 40 bytes and more.
+func proportionate(text []byte) error {
+	if objects := bytes.Count(text, []byte("{")); objects > 1000+len(text)/32 {
+		return fmt.Errorf("%d objects in %d bytes", objects, len(text))
 	}
 	return nil
 }
@@ -170,7 +189,7 @@ func readAtMost(body io.Reader, limit int64) ([]byte, error) {
 // errorFromResponse reads a refusal. What is no error of an agent is reported by its status alone.
 func errorFromResponse(response *http.Response) error {
 	var wire wireError
-	content, err := readAtMost(response.Body, 16<<10)
+	content, err := readAtMost(watched(response.Body), 16<<10)
 	if err == nil {
 		err = json.Unmarshal(content, &wire)
 	}

@@ -57,6 +57,10 @@ const (
 	stopPercent  = 92
 	// strong begins when sending takes that many times as long as compressing, and ends when it takes fewer than the second.
 	strongFrom, strongTo = 8, 4
+	// Trials that do not pay may take this part of the time, so that a fast network is not slowed down by them; and however
+	// long one took on a busy machine, the next comes after longestPause.
+	trialShare   = 100
+	longestPause = 10 * time.Second
 )
 
 // stretch is what a part of a stream was like.
@@ -67,6 +71,12 @@ type stretch struct {
 	waiting      time.Duration // for the source, with nothing to do
 }
 
+// took is how long the stretch took in all.
+func (s stretch) took() time.Duration { return s.compressing + s.sending + s.waiting }
+
+// trialPause is how long nothing is tried after a trial that did not pay.
+func trialPause(trial time.Duration) time.Duration { return min(trialShare*trial, longestPause) }
+
 // next decides on the stretch that follows. Compressing is there to save time on the network: what it costs, beyond the time
 // that the source leaves, has to be less than what the bytes that are left out would have taken.
 func (s stretch) next(now effort) effort {
@@ -76,7 +86,7 @@ func (s stretch) next(now effort) effort {
 	leftOut := float64(s.source)/float64(max(s.wire, 1)) - 1 // for each byte that was sent
 	saved := time.Duration(leftOut * float64(s.sending))
 	switch {
-	case s.compressing > saved*5/4+s.waiting:
+	case s.compressing > saved*5/4+s.waiting && s.waiting < s.compressing/8: // else the source is what everything waits for
 		return now - 1
 	case now == fast && s.sending > strongFrom*s.compressing:
 		return strong

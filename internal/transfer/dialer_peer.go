@@ -250,7 +250,7 @@ func (d *Dialer) secure(ctx context.Context, serverID string, conn net.Conn, sev
 func (d *Dialer) openMux(ctx context.Context, serverID string, secure net.Conn, below holder, refuse refusal) (*session, error) {
 	log := d.config.Log.With(zap.String("peer", serverID))
 	watched := &lastError{Conn: secure}
-	config := muxConfig(minWindow, log)
+	config := muxConfig(minWindow, streamCloseTimeout, log)
 	config.EnableKeepAlive = false // watch pings, and looks how long it takes
 	mux, err := yamux.Client(newFrameConn(watched, below, d.config.frameTimeout), config)
 	if err != nil {
@@ -289,6 +289,9 @@ func (d *Dialer) openMux(ctx context.Context, serverID string, secure net.Conn, 
 	return newSession(mux, serverID, config.MaxStreamWindowSize), nil
 }
 
+// alertCertificateExpired is what crypto/tls sends when a client's certificate is not valid any more, or not yet (RFC 8446, 6.2).
+const alertCertificateExpired = tls.AlertError(45)
+
 // classOfHandshake tells a peer that refuses or cannot prove itself from one that is not there.
 func classOfHandshake(err error) error {
 	if class := classOr(err, nil); class != nil {
@@ -297,6 +300,8 @@ func classOfHandshake(err error) error {
 	var invalid *tls.CertificateVerificationError
 	var alert *net.OpError
 	switch {
+	case errors.As(err, &alert) && alert.Op == "remote error" && alert.Err.Error() == alertCertificateExpired.Error():
+		return errdefs.ErrUnavailable // until ours is renewed, or a clock set
 	case errors.As(err, &invalid):
 		return errdefs.ErrPermissionDenied
 	case errors.As(err, &alert) && alert.Op == "remote error": // crypto/tls names alerts from the other side so

@@ -25,7 +25,8 @@ type encoder struct {
 	out     *wire
 	effort  effort
 	stretch stretch
-	every   uint64 // stretchSize, but for tests
+	every   uint64        // stretchSize, but for tests
+	tried   time.Duration // how long the last trial took that did not pay
 
 	zstd   *zstd.Encoder // nil before the first trial
 	made   effort        // what zstd was made for
@@ -46,7 +47,7 @@ var encoders = sync.Pool{New: func() any {
 // newEncoder returns an encoder to out. release gives it back.
 func newEncoder(out *wire) *encoder {
 	e := encoders.Get().(*encoder)
-	e.out, e.effort, e.stretch, e.every = out, stored, stretch{}, stretchSize
+	e.out, e.effort, e.stretch, e.every, e.tried = out, stored, stretch{}, stretchSize, 0
 	return e
 }
 
@@ -69,7 +70,7 @@ func (e *encoder) reset() {
 // write passes a piece of the source on, for which was waited so long.
 func (e *encoder) write(p []byte, waited time.Duration) error {
 	e.stretch.waiting += waited
-	if e.effort == stored && e.stretch.source >= e.every {
+	if e.effort == stored && e.stretch.source >= e.every && e.stretch.took() >= trialPause(e.tried) {
 		return e.try(p)
 	}
 	began, sent, sending := e.out.now(), e.out.count, e.out.spent
@@ -120,6 +121,7 @@ func (e *encoder) try(p []byte) error {
 		return e.out.write(e.held.Bytes())
 	}
 	e.reset() // what the compressor still holds goes nowhere
+	e.tried = compressing
 	return e.store(p)
 }
 

@@ -10,8 +10,7 @@ import (
 )
 
 const (
-	// maxErrorMessage bounds an error's message in bytes, on both sides. Escaped it still fits a trailer,
-	// which net/http wants to see whole in its read buffer of 4 KiB.
+	// maxErrorMessage bounds an error's message in bytes, on both sides.
 	maxErrorMessage = 1024
 	maxErrorCode    = 64
 )

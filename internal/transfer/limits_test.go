@@ -29,7 +29,7 @@ func intruder(t *testing.T, f *fleet) *tls.Conn {
 
 func intruderMux(t *testing.T, f *fleet) *yamux.Session {
 	t.Helper()
-	mux, err := yamux.Client(intruder(t, f), muxConfig(requestWindow, nopLog))
+	mux, err := yamux.Client(intruder(t, f), muxConfig(requestWindow, streamCloseTimeout, nopLog))
 	must(t, err)
 	t.Cleanup(func() { _ = mux.Close() })
 	return mux

@@ -47,7 +47,8 @@ type ListenerConfig struct {
 	RequestTimeout     time.Duration
 	SessionIdleTimeout time.Duration
 
-	frameTimeout time.Duration // for tests
+	frameTimeout       time.Duration // for tests
+	answerCloseTimeout time.Duration // for tests
 }
 
 // Listener accepts sessions from other agents and serves HTTP requests on their streams.
@@ -99,6 +100,7 @@ func NewListener(config ListenerConfig) *Listener {
 	orDefault(&config.HandshakeTimeout, DefaultHandshakeTimeout)
 	orDefault(&config.RequestTimeout, DefaultRequestTimeout)
 	orDefault(&config.SessionIdleTimeout, DefaultSessionIdleTimeout)
+	orDefault(&config.answerCloseTimeout, answerCloseTimeout)
 	config.TLS = offering(config.TLS)
 	l := &Listener{
 		config:     config,
@@ -246,7 +248,7 @@ func (l *Listener) open(conn net.Conn, below holder, peer string, log *zap.Logge
 	if ofPeer >= l.config.MaxSessionsPerPeer || len(l.sessions) >= l.config.MaxSessions {
 		return nil, fmt.Errorf("limit reached: %d sessions of this peer, %d in total", ofPeer, len(l.sessions))
 	}
-	mux, err := yamux.Server(newFrameConn(conn, below, l.config.frameTimeout), muxConfig(requestWindow, log))
+	mux, err := yamux.Server(newFrameConn(conn, below, l.config.frameTimeout), muxConfig(requestWindow, l.config.answerCloseTimeout, log))
 	if err != nil {
 		return nil, err
 	}

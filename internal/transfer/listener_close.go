@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -55,9 +56,11 @@ func (l *Listener) beginClosing() []*session {
 }
 
 func (l *Listener) end(sessions []*session) error {
-	for _, s := range sessions {
-		_ = s.Close() // ends its streams, and with them the contexts of its requests
+	var closing sync.WaitGroup
+	for _, s := range sessions { // at once: of a frozen connection each takes seconds
+		closing.Go(func() { _ = s.Close() }) // ends its streams, and with them the contexts of its requests
 	}
+	closing.Wait()
 	// Not Close: that would not wait for handlers.
 	err := l.server.Shutdown(context.Background())
 	l.tasks.Wait()
@@ -99,7 +102,8 @@ func (l *Listener) reapIdle() {
 			sessions := slices.Collect(maps.Keys(l.sessions))
 			l.mu.Unlock()
 			for _, s := range sessions {
-				if s.idleFor(now) > l.config.SessionIdleTimeout {
+				// An answer that was given may still be on its way, or be read slowly.
+				if s.idleFor(now) > l.config.SessionIdleTimeout && s.NumStreams() == 0 {
 					_ = s.Close()
 				}
 			}

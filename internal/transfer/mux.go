@@ -30,9 +30,12 @@ const (
 	// must not be shorter than what a busy but healthy link needs.
 	streamOpenTimeout = connectionWriteTimeout
 
-	// streamCloseTimeout is how long the remains of a stream wait for the peer to close its half. Both sides close
+	// streamCloseTimeout is how long the remains of a stream wait on the dialling side for the peer to close its half. The accepting side closes
 	// as soon as a request is over, so whoever waits longer is gone or hostile.
 	streamCloseTimeout = time.Minute
+	// answerCloseTimeout is the same on the accepting side: after it yamux resets the stream, and throws away what the other side has
+	// received and not read yet. That may take its time, of a list of digests hours. remnantFactor bounds how many there are.
+	answerCloseTimeout = 24 * time.Hour
 
 	// requestWindow is the receive window of the accepting side, per stream: yamux's smallest, since only requests
 	// arrive there. It bounds what a peer can make a listener hold.
@@ -52,8 +55,8 @@ const (
 	windowRate = 1_250_000_000
 )
 
-// muxConfig returns the settings of a session whose streams receive through the given window.
-func muxConfig(window uint32, log *zap.Logger) *yamux.Config {
+// muxConfig returns the settings of a session whose streams receive through the given window, and wait so long for the other side to close.
+func muxConfig(window uint32, closeTimeout time.Duration, log *zap.Logger) *yamux.Config {
 	return &yamux.Config{
 		AcceptBacklog:          acceptBacklog,
 		EnableKeepAlive:        true,
@@ -61,7 +64,7 @@ func muxConfig(window uint32, log *zap.Logger) *yamux.Config {
 		ConnectionWriteTimeout: connectionWriteTimeout,
 		MaxStreamWindowSize:    window,
 		StreamOpenTimeout:      streamOpenTimeout,
-		StreamCloseTimeout:     streamCloseTimeout,
+		StreamCloseTimeout:     closeTimeout,
 		Logger:                 &muxLogger{log: log, limit: rate.NewLimiter(1, 10)},
 	}
 }

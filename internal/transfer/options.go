@@ -9,7 +9,7 @@ const (
 	// DefaultStallTimeout is how long a stream may stand still. A receiver's disk may well pause for half a minute
 	// when it flushes; a peer that is silent for this long is gone.
 	DefaultStallTimeout = time.Minute
-	// DefaultStartTimeout is how long a stream may take for its first byte: a sender may have to walk through a large
+	// DefaultStartTimeout is how long a stream may take to begin in earnest: a sender may have to walk through a large
 	// dataset before it finds something to send.
 	DefaultStartTimeout = 5 * time.Minute
 )
@@ -24,11 +24,11 @@ type Limiter interface {
 type StreamOptions struct {
 	// NoCompression keeps the sender from compressing, or the receiver from accepting it.
 	NoCompression bool
-	// StallTimeout ends the stream with ErrAborted when the other side lets that much time pass without a byte.
+	// StallTimeout ends the stream with ErrAborted when the sender lets that much time pass without a byte, or the receiver five times as much.
 	// 0 is DefaultStallTimeout. Time that this side's own source, consumer or limiters take does not count.
 	StallTimeout time.Duration
-	// StartTimeout is in place of StallTimeout until the first byte of content has arrived. 0 is DefaultStartTimeout; it is never
-	// less than StallTimeout.
+	// StartTimeout is in place of StallTimeout until the first 64 KiB have arrived: zfs send writes the head of a stream before it
+	// looks for what to send. 0 is DefaultStartTimeout; it is never less than StallTimeout.
 	StartTimeout time.Duration
 	// MaxBytes ends a received stream with ErrExhausted when there are more bytes than that after decompression. 0 = no limit.
 	MaxBytes uint64

@@ -13,11 +13,15 @@ import (
 
 // Sent is what became of a stream that was sent.
 type Sent struct {
-	Bytes      uint64 // read from the source
+	Bytes      uint64 // of the source that were passed on
 	Wire       uint64 // given to the network, after compression
-	Hash       uint64 // XXH64 of Bytes
+	Hash       uint64 // XXH64 of the source, once that has come to its end
 	Compressed bool   // it was offered, and made the whole smaller
 }
+
+// unheard is how many times the stall timeout a receiver may let a write wait. That it reads is heard of only once half a window is
+// used up, which is 8 MiB on a long path; a receiver that is limited to little needs minutes for that. One that is gone is noticed by pings.
+const unheard = 5
 
 // flushBelow is the size in bytes below which a write is pushed out at once instead of waiting in net/http's buffers.
 const flushBelow = 64 << 10
@@ -26,11 +30,11 @@ const flushBelow = 64 << 10
 // been written to w before, and nothing may be after.
 //
 // If the source fails, the receiver gets all bytes before that and then the error's class, code and message, and
-// WriteStream returns the source's error. If the receiver goes away, stops reading for opts.StallTimeout, or r's context
+// WriteStream returns the source's error. If the receiver goes away, stops reading for five times opts.StallTimeout, or r's context
 // ends, the error is ErrAborted. In either case the handler has nothing more to answer.
 //
 // If the receiver accepts it, the stream is compressed (zstd) where that pays: the first few MiB say it, and every further
-// stretch of 16 MiB says it for the next.
+// stretch of 16 MiB says it for the next; where the network is so fast that trials would slow it down, longer ones.
 //
 // src is read from another goroutine, which is over when WriteStream returns. So a Read that waits must end when r's
 // context does; if src is an io.Closer it is also closed when the stream ends early, even while a Read is under way,
@@ -68,7 +72,7 @@ func WriteStream(w http.ResponseWriter, r *http.Request, src io.Reader, opts Str
 		}
 	}
 	source.close()
-	sent := Sent{Bytes: source.bytes, Wire: out.count, Hash: source.hash, Compressed: s.encoder != nil && out.count < source.bytes}
+	sent := Sent{Bytes: s.passed, Wire: out.count, Hash: source.hash, Compressed: s.encoder != nil && out.count < s.passed}
 	if err != nil {
 		return sent, errdefs.New(errdefs.ErrAborted, "", "send stream: cut off after %d bytes", out.count).WithCause(err)
 	}
@@ -90,6 +94,7 @@ type sender struct {
 	source  *readahead
 	opts    *StreamOptions
 	encoder *encoder // nil when the receiver wants the bytes as they are
+	passed  uint64   // bytes of the source, compressed or not
 }
 
 // send moves the source to the wire. Its error is the wire's; the source's stays in s.source.err.
@@ -125,11 +130,16 @@ func (s *sender) send(ctx context.Context) error {
 }
 
 func (s *sender) pass(p []byte, waited time.Duration) error {
-	s.opts.Observe(len(p), 0)
+	s.count(len(p))
 	if s.encoder != nil {
 		return s.encoder.write(p, waited)
 	}
 	return s.out.write(p)
+}
+
+func (s *sender) count(n int) {
+	s.passed += uint64(n)
+	s.opts.Observe(n, 0)
 }
 
 // begin collects the first bytes of the source, decides whether to compress, and sends them.
@@ -152,7 +162,7 @@ func (s *sender) begin(ctx context.Context) error {
 	if raw.Len() == 0 {
 		return nil
 	}
-	s.opts.Observe(raw.Len(), 0)
+	s.count(raw.Len())
 	return s.encoder.try(raw.Bytes())
 }
 
@@ -206,7 +216,7 @@ func (o *wire) write(p []byte) error {
 }
 
 func (o *wire) push(p []byte) error {
-	if err := o.control.SetWriteDeadline(time.Now().Add(o.opts.StallTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	if err := o.control.SetWriteDeadline(time.Now().Add(unheard * o.opts.StallTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}
 	if o.ctx.Err() != nil { // looked at after the deadline, which would otherwise undo the one that the context set

@@ -41,13 +41,13 @@ func (l *sessionListener) Accept() (net.Conn, error) {
 			// try again for ever. Wrapped it is none.
 			return nil, fmt.Errorf("session ended: %w", err)
 		}
+		if l.session.NumStreams() > remnantFactor*l.maxStreams {
+			_ = l.session.Close()
+		}
 		if conn := l.session.wrap(stream, l.maxStreams); conn != nil {
 			return conn, nil
 		}
 		_ = stream.Close()
-		if l.session.NumStreams() > remnantFactor*l.maxStreams {
-			_ = l.session.Close()
-		}
 	}
 }
 

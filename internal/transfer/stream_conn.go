@@ -59,9 +59,20 @@ type muxStream struct {
 	*yamux.Stream
 	session *session
 	closed  atomic.Bool
+	taken   int // bytes read since yamux last announced room
 }
 
 var _ net.Conn = (*muxStream)(nil)
+
+// Read stops where half a window is used up, since yamux announces new room once at least that much was read: a read across it
+// would make the announcement late, and the rest of the window too small for a second one. Only half a window would be
+// under way then (measured: 71 instead of 150 MB/s through 16 MiB at 100 ms).
+func (s *muxStream) Read(p []byte) (int, error) {
+	half := int(s.session.window / 2)
+	n, err := s.Stream.Read(p[:min(len(p), half-s.taken)])
+	s.taken = (s.taken + n) % half
+	return n, err
+}
 
 // Write cuts what it is given into frames that others can get in between.
 func (s *muxStream) Write(p []byte) (written int, err error) {

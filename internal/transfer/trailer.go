@@ -48,12 +48,25 @@ func (t trailer) write(header http.Header) {
 		return
 	}
 	header.Set(trailerStatus, statusFailed)
-	encoded, err := json.Marshal(t.failure)
-	if err != nil { // three strings: cannot happen
-		encoded = []byte(`{}`)
+	header.Set(trailerError, escape(*t.failure))
+}
+
+// maxEscaped is how long the error may be in a trailer, which net/http wants to see whole in its read buffer of 4 KiB.
+const maxEscaped = 3 << 10
+
+// escape writes an error as a header's value, which may not hold everything that JSON may. A quote takes six bytes there: the message is shortened until it fits.
+func escape(failure wireError) string {
+	for {
+		encoded, err := json.Marshal(failure)
+		if err != nil { // three strings: cannot happen
+			encoded = []byte(`{}`)
+		}
+		escaped := url.PathEscape(string(encoded))
+		if len(escaped) <= maxEscaped || failure.Message == "" {
+			return escaped
+		}
+		failure.Message = cleanText(failure.Message, len(failure.Message)*3/4)
 	}
-	// A header value may not hold everything that JSON may.
-	header.Set(trailerError, url.PathEscape(string(encoded)))
 }
 
 // parseTrailer reads a trailer. ErrAborted: there is none, the sender did not get to its end.

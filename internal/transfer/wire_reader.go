@@ -12,11 +12,14 @@ var (
 	errClosed  = errors.New("the stream was closed")
 )
 
+// startSize is how many bytes say that a stream has begun. The head of one from zfs send is 312, and comes before it walks the dataset.
+const startSize = 64 << 10
+
 // wireReader reads a response body, counts, and ends it when a Read waits for too long. Only waiting for the peer
 // counts: between Reads the consumer may take its time.
 type wireReader struct {
 	body    io.ReadCloser
-	start   time.Duration // until the first byte
+	start   time.Duration // until startSize bytes are here
 	stall   time.Duration // from then on
 	observe func(content, wire int)
 	count   uint64
@@ -60,7 +63,7 @@ func (w *wireReader) arm() error {
 		return w.ended
 	}
 	patience := w.stall
-	if w.count == 0 {
+	if w.count < startSize {
 		patience = w.start
 	}
 	w.timer = time.AfterFunc(patience, func() { w.end(errStalled) })

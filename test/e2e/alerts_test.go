@@ -38,13 +38,7 @@ func (s *story) alerts() {
 	}
 	credentials := filepath.Join(s.pki, s.b.Name())
 	for _, alarm := range []alarm{
-		{"HoodyAgentCopyLag", nothing, func() {
-			for _, behind := range []box{s.local, s.remote} { // at once: the first is behind again before long
-				s.must(behind.api.Sync(s.ctx, behind.id))
-			}
-			s.local.settled(s.ctx, s.local.id, "running")
-			s.remote.settled(s.ctx, s.remote.id, "running")
-		}},
+		{"HoodyAgentCopyLag", s.syncBoth, s.syncBoth}, // who has synced once is meant to again
 		{"HoodyAgentServerGone", onB("systemctl stop hoody-agent"), onB("systemctl start hoody-agent")},
 		{"HoodyAgentDown", onB("systemctl stop hoody-agent"), onB("systemctl start hoody-agent")},
 		{"HoodyAgentStoreUnreachable", etcd("stop"), etcd("start")},
@@ -105,6 +99,15 @@ func (s *story) alerts() {
 	}
 	s.waitAlive()
 	s.becomes(s.b, s.remote.id, "running")
+}
+
+// syncBoth syncs the two copies at once: the first would be behind again before long.
+func (s *story) syncBoth() {
+	for _, behind := range []box{s.local, s.remote} {
+		s.must(behind.api.Sync(s.ctx, behind.id))
+	}
+	s.local.settled(s.ctx, s.local.id, "running")
+	s.remote.settled(s.ctx, s.remote.id, "running")
 }
 
 // impatientRules are the project's rules with short times, for a test to see them fire.
