@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -133,6 +135,50 @@ func TestVitals(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A certificate that is used towards the store alone is watched as well, whichever file it is in.
+func TestTheStoresCertificateIsWatched(t *testing.T) {
+	ca, err := pki.NewCA("test", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	credentials, err := ca.Issue(pki.Request{ServerID: "64c1aa00b2d34e5f60718001"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := config.Default()
+	cfg.Peer.Credentials = t.TempDir()
+	file := filepath.Join(cfg.Peer.Credentials, pki.AgentFile)
+	if err := os.WriteFile(file, credentials, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Store.TLS.Cert, cfg.Store.TLS.Key = file, file
+	if found := (&vitals{d: daemon{cfg: cfg}}).certificates(); len(found) != 1 || found["store"].end.IsZero() {
+		t.Errorf("%+v", found)
+	}
+}
+
+// A token key that the agent made is looked at, too; before its first start there is none.
+func TestDoctorReadsTheTokenKey(t *testing.T) {
+	cfg := config.Default()
+	cfg.StateDir = t.TempDir()
+	if err := checkTokenKey(cfg); err != nil {
+		t.Errorf("before the first start: %v", err)
+	}
+	keys, err := ensureTokenKeys(tokenKeyDir(cfg.StateDir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := checkTokenKey(cfg); err != nil {
+		t.Error(err)
+	}
+	if err := os.WriteFile(keys.private, []byte("damaged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := checkTokenKey(cfg); err == nil {
+		t.Error("a damaged key is well")
 	}
 }
 

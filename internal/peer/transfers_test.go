@@ -283,6 +283,29 @@ func (c *counter) WaitN(_ context.Context, n int) error {
 	return nil
 }
 
+// The network has carried what was sent, and metrics say so, whatever became of it.
+func TestAStreamThatIsCutOffCounts(t *testing.T) {
+	type seen struct{ content, wire uint64 }
+	told := make(chan seen, 1)
+	flow := make(chan struct{})
+	close(flow)
+	serving := newSending(64<<20, func(string) <-chan struct{} { return flow })
+	dial := sendingAgent(t, serving, ServerOptions{Observe: func(content, wire uint64, _ string) { told <- seen{content, wire} }})
+	stream, err := (Clients{Dial: dial(busyID).Client}).Peer(sourceID).Stream(t.Context(), agent.StreamRequest{JobID: "job", To: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(stream, make([]byte, 1<<20)); err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-told; got.wire < 1<<20 || got.content < 1<<20 || got.content >= 64<<20 {
+		t.Errorf("%+v", got)
+	}
+}
+
 // The limits of a peer and of all take from their allowance what was sent, each from its own. They refill so slowly here that nothing
 // comes back meanwhile, and no transfer is so large that it has to wait for that.
 func TestTransfersUseUpTheirPeersBandwidth(t *testing.T) {

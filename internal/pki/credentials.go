@@ -11,7 +11,7 @@ import (
 )
 
 // Credentials are an agent's certificate and what it trusts, as TLS configuration for both roles.
-// Each handshake uses what is current then; connections that stand are not affected. Safe for concurrent use.
+// Each handshake uses what is current then; connections that stand are not affected until the certificate they were made with ends. Safe for concurrent use.
 type Credentials struct {
 	source   source
 	serverID string

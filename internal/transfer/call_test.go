@@ -87,6 +87,7 @@ func TestHandleIsStrict(t *testing.T) {
 		"more":           `{"word":"a"}{"word":"b"}`,
 		"another type":   `{"word":1}`,
 		"cut":            `{"word":"a"`,
+		"a bomb":         `{"word":[` + strings.Repeat("{},", 2000) + `{}]}`,
 	} {
 		recorder := httptest.NewRecorder()
 		handler.ServeHTTP(recorder, httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body)))
@@ -103,6 +104,8 @@ func TestAnswersThatMakeNoSense(t *testing.T) {
 			http.Redirect(w, r, "http://elsewhere/", http.StatusFound)
 		case "/garbage":
 			_, _ = w.Write([]byte("<html>"))
+		case "/bomb":
+			_, _ = w.Write([]byte(`{"more":[` + strings.Repeat("{},", 2000) + `{}]}`))
 		case "/endless":
 			for r.Context().Err() == nil {
 				_, _ = w.Write(make([]byte, 1<<20))
@@ -112,7 +115,7 @@ func TestAnswersThatMakeNoSense(t *testing.T) {
 		}
 	}))
 	for path, class := range map[string]error{
-		"/redirect": errdefs.ErrInternal, "/garbage": errdefs.ErrCorrupt, "/endless": errdefs.ErrInvalid, "/panic": errdefs.ErrUnavailable,
+		"/redirect": errdefs.ErrInternal, "/garbage": errdefs.ErrCorrupt, "/bomb": errdefs.ErrCorrupt, "/endless": errdefs.ErrInvalid, "/panic": errdefs.ErrUnavailable,
 	} {
 		var out answer
 		if err := Call(t.Context(), f.dialer.Client(bob), http.MethodGet, path, nil, &out); !errors.Is(err, class) {

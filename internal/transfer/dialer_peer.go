@@ -163,8 +163,10 @@ func (d *Dialer) open(ctx context.Context, serverID string) (_ *session, err err
 	if err != nil {
 		return nil, err
 	}
-	if first.Conn.(*tls.Conn).ConnectionState().NegotiatedProtocol != bundleProtocol {
-		return d.openMux(ctx, serverID, first.Conn, first.below, refuse)
+	state := first.Conn.(*tls.Conn).ConnectionState()
+	expires := state.PeerCertificates[0].NotAfter
+	if state.NegotiatedProtocol != bundleProtocol {
+		return d.openMux(ctx, serverID, first.Conn, first.below, expires, refuse)
 	}
 	strands := append([]strand{first}, d.more(ctx, serverID, address, count-1, refuse)...)
 	whole, err := bind(strands)
@@ -174,7 +176,7 @@ func (d *Dialer) open(ctx context.Context, serverID string) (_ *session, err err
 		}
 		return nil, refuse(classOfHandshake(err), "bundle", err)
 	}
-	return d.openMux(ctx, serverID, whole, whole, refuse)
+	return d.openMux(ctx, serverID, whole, whole, expires, refuse)
 }
 
 // more opens further connections for a session. What cannot be had soon is done without: the first one waits for the others, and
@@ -247,7 +249,7 @@ func (d *Dialer) secure(ctx context.Context, serverID string, conn net.Conn, sev
 
 // openMux starts yamux and measures the round trip time, which also shows whether the peer accepted our certificate:
 // in TLS 1.3 the client's handshake is over before the server has looked at it.
-func (d *Dialer) openMux(ctx context.Context, serverID string, secure net.Conn, below holder, refuse refusal) (*session, error) {
+func (d *Dialer) openMux(ctx context.Context, serverID string, secure net.Conn, below holder, expires time.Time, refuse refusal) (*session, error) {
 	log := d.config.Log.With(zap.String("peer", serverID))
 	watched := &lastError{Conn: secure}
 	config := muxConfig(minWindow, streamCloseTimeout, log)
@@ -286,7 +288,7 @@ func (d *Dialer) openMux(ctx context.Context, serverID string, secure net.Conn, 
 	// yamux keeps the pointer and reads this one field when a stream needs it; there are no streams yet.
 	config.MaxStreamWindowSize = windowFor(rtt)
 	log.Debug("session opened", zap.Duration("rtt", rtt), zap.Uint32("window", config.MaxStreamWindowSize))
-	return newSession(mux, serverID, config.MaxStreamWindowSize), nil
+	return newSession(mux, serverID, config.MaxStreamWindowSize, expires), nil
 }
 
 // alertCertificateExpired is what crypto/tls sends when a client's certificate is not valid any more, or not yet (RFC 8446, 6.2).

@@ -28,6 +28,7 @@ func TestEffortFollowsTheStretch(t *testing.T) {
 		"strong, the processor holds it up":        {strong, s(50, 300*ms, 100*ms, 0), fast},
 		"the processor holds it up":                {fast, s(50, 300*ms, 100*ms, 0), stored},
 		"it would, but the source is slower still": {fast, s(50, 300*ms, 100*ms, 400*ms), fast},
+		"the source is slower, compressed or not":  {fast, s(36, 42*ms, 6*ms, 19*ms), fast},
 		"nothing gained":                           {fast, s(99, 100*ms, 9000*ms, 0), stored},
 		"strong, nothing gained":                   {strong, s(99, 100*ms, 9000*ms, 0), stored},
 		"between start and stop":                   {fast, s(90, 10*ms, 500*ms, 0), fast + 1},

@@ -200,7 +200,7 @@ func (l *Listener) serveConn(conn net.Conn) {
 		return
 	}
 	log = log.With(zap.String("peer", peer))
-	s, err := l.open(transport, below, peer, log)
+	s, err := l.open(transport, below, peer, secure.ConnectionState().PeerCertificates[0].NotAfter, log)
 	l.forget(conn)
 	if err != nil {
 		_ = transport.Close()
@@ -208,6 +208,8 @@ func (l *Listener) serveConn(conn net.Conn) {
 		return
 	}
 	defer l.drop(s)
+	expired := time.AfterFunc(time.Until(s.expires), func() { _ = s.Close() })
+	defer expired.Stop()
 	log.Debug("session opened")
 	err = l.server.Serve(newSessionListener(s, l.config.MaxStreams))
 	if l.isClosing() {
@@ -233,7 +235,7 @@ func (l *Listener) handshake(conn net.Conn) (*tls.Conn, string, error) {
 }
 
 // open makes a session of an authenticated connection, if the limits allow it.
-func (l *Listener) open(conn net.Conn, below holder, peer string, log *zap.Logger) (*session, error) {
+func (l *Listener) open(conn net.Conn, below holder, peer string, expires time.Time, log *zap.Logger) (*session, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closing {
@@ -252,7 +254,7 @@ func (l *Listener) open(conn net.Conn, below holder, peer string, log *zap.Logge
 	if err != nil {
 		return nil, err
 	}
-	s := newSession(mux, peer, requestWindow)
+	s := newSession(mux, peer, requestWindow, expires)
 	l.sessions[s] = struct{}{}
 	return s, nil
 }

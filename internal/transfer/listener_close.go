@@ -98,15 +98,19 @@ func (l *Listener) reapIdle() {
 		case <-l.done:
 			return
 		case now := <-tick.C:
-			l.mu.Lock()
-			sessions := slices.Collect(maps.Keys(l.sessions))
-			l.mu.Unlock()
-			for _, s := range sessions {
-				// An answer that was given may still be on its way, or be read slowly.
-				if s.idleFor(now) > l.config.SessionIdleTimeout && s.NumStreams() == 0 {
-					_ = s.Close()
-				}
-			}
+			l.reap(now)
+		}
+	}
+}
+
+func (l *Listener) reap(now time.Time) {
+	l.mu.Lock()
+	sessions := slices.Collect(maps.Keys(l.sessions))
+	l.mu.Unlock()
+	for _, s := range sessions {
+		// An answer that was given may still be on its way, or be read slowly.
+		if s.idleFor(now) > l.config.SessionIdleTimeout && s.NumStreams() == 0 {
+			_ = s.Close()
 		}
 	}
 }

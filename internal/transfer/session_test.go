@@ -120,6 +120,40 @@ func TestPeersThatAreRefused(t *testing.T) {
 	}
 }
 
+// A certificate's lifetime bounds how long a stolen key is of use, however busy its holder keeps a session.
+func TestASessionEndsWithTheCertificate(t *testing.T) {
+	for _, id := range []string{alice, bob} {
+		t.Run(id[:1], func(t *testing.T) {
+			t.Parallel()
+			f := newFleet(t, whoami(), func(lc *ListenerConfig, dc *DialerConfig) {
+				ca, err := pki.NewCA("fleet", 0)
+				must(t, err)
+				for _, of := range []string{alice, bob} {
+					request := pki.Request{ServerID: of}
+					if of == id {
+						request.NotBefore, request.Lifetime = time.Now().Add(-time.Hour), time.Hour+3*time.Second
+					}
+					c, err := ca.Credentials(request)
+					must(t, err)
+					if of == bob {
+						lc.TLS = c.ServerConfig()
+					} else {
+						dc.TLS = c.ClientConfig
+					}
+				}
+			})
+			client := f.dialer.Client(bob)
+			must(t, Call(t.Context(), client, http.MethodGet, "/", nil, nil))
+			s, err := f.dialer.session(t.Context(), bob)
+			must(t, err)
+			await(t, "the session to end", s.CloseChan())
+			if err := Call(t.Context(), client, http.MethodGet, "/", nil, nil); !errors.Is(err, errdefs.ErrUnavailable) {
+				t.Errorf("got %v, want ErrUnavailable", err)
+			}
+		})
+	}
+}
+
 func TestOneSessionForAll(t *testing.T) {
 	var dials atomic.Int32
 	f := newFleet(t, whoami(), dialThrough(func(ctx context.Context, network, address string) (net.Conn, error) {

@@ -13,16 +13,17 @@ import (
 // session is a yamux session and how many of its streams are in use.
 type session struct {
 	*yamux.Session
-	peer   string
-	window uint32 // that its streams receive through
+	peer    string
+	window  uint32    // that its streams receive through
+	expires time.Time // when the peer's certificate ends, and the session with it
 
 	mu        sync.Mutex
 	active    int
 	idleSince time.Time // meaningful while active is 0
 }
 
-func newSession(mux *yamux.Session, peer string, window uint32) *session {
-	return &session{Session: mux, peer: peer, window: window, idleSince: time.Now()}
+func newSession(mux *yamux.Session, peer string, window uint32, expires time.Time) *session {
+	return &session{Session: mux, peer: peer, window: window, expires: expires, idleSince: time.Now()}
 }
 
 // wrap counts a stream as in use until it is closed. It returns nil when limit (0 = none) streams are in use already.

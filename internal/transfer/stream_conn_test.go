@@ -20,7 +20,7 @@ func TestAWindowThatWasReadIsGrantedWhole(t *testing.T) {
 	defer acceptor.Close()
 	opened, err := dialler.OpenStream()
 	must(t, err)
-	receiver := newSession(dialler, bob, window).wrap(opened, 0)
+	receiver := newSession(dialler, bob, window, time.Now().Add(time.Hour)).wrap(opened, 0)
 	defer receiver.Close()
 	sender, err := acceptor.AcceptStream()
 	must(t, err)

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/iotest"
@@ -255,15 +256,49 @@ func TestSenderThatFallsSilentIsEndedByTheWatchdog(t *testing.T) {
 	}
 }
 
+// zfs send writes the head of a stream before it looks for what to send.
 func TestASlowStartIsNotAStall(t *testing.T) {
 	results := make(chan result, 1)
 	wait := make(chan struct{})
 	time.AfterFunc(600*time.Millisecond, func() { close(wait) })
-	source := func() io.Reader { return io.MultiReader(waiting(wait), bytes.NewReader([]byte("small"))) }
+	source := func() io.Reader {
+		return io.MultiReader(strings.NewReader("head, "), waiting(wait), strings.NewReader("body"))
+	}
 	f := newFleet(t, sends(source, StreamOptions{}, results))
 	stream := f.open(t, t.Context(), false, StreamOptions{StallTimeout: 300 * time.Millisecond})
-	if got, err := io.ReadAll(stream); err != nil || string(got) != "small" {
+	if got, err := io.ReadAll(stream); err != nil || string(got) != "head, body" {
 		t.Fatalf("%q, %v", got, err)
+	}
+}
+
+// What has been sent whole may be read slowly, however long nothing else moves.
+func TestAnAnswerThatWasGivenWaitsForItsReader(t *testing.T) {
+	data := noise(1 << 20)
+	results := make(chan result, 1)
+	f := newFleet(t, sends(func() io.Reader { return bytes.NewReader(data) }, StreamOptions{}, results))
+	stream := f.open(t, t.Context(), false, StreamOptions{})
+	must(t, await(t, "the sender", results).err)
+	idle := func(s *session) bool { return s.idleFor(time.Now()) > 0 }
+	for !idle(f.session(t)) { // the handler is about to return
+		time.Sleep(time.Millisecond)
+	}
+	f.listener.reap(time.Now().Add(2 * DefaultSessionIdleTimeout))
+	got, err := io.ReadAll(stream)
+	if err != nil || !bytes.Equal(got, data) {
+		t.Fatalf("%d of %d bytes, %v", len(got), len(data), err)
+	}
+}
+
+// The error of a stream fits its trailer, whatever is in it.
+func TestAnErrorFullOfQuotesFitsTheTrailer(t *testing.T) {
+	header := make(http.Header)
+	trailer{failure: &wireError{Class: errdefs.ErrExhausted.Error(), Message: strings.Repeat(`"<\&`, maxErrorMessage/4)}}.write(header)
+	if size := len(header.Get(trailerError)); size > maxEscaped {
+		t.Errorf("%d bytes", size)
+	}
+	got, err := parseTrailer(header)
+	if err != nil || got.failure == nil || !errors.Is(got.failure.fromWire(), errdefs.ErrExhausted) || !strings.HasPrefix(got.failure.Message, `"<\&"`) {
+		t.Errorf("%+v, %v", got.failure, err)
 	}
 }
 

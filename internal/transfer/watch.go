@@ -38,7 +38,7 @@ func (w *widening) vain() {
 }
 
 // watch keeps a session alive until it is closed: it pings in place of yamux, which would not tell how long that took, ends the
-// session when no answer comes, and replaces it when the round trip has become too long for its window.
+// session when no answer comes or the peer's certificate has ended, and replaces it when the round trip has become too long for its window.
 func (d *Dialer) watch(serverID string, p *peer, s *session) {
 	pings := d.config.pings
 	if pings == nil {
@@ -46,10 +46,15 @@ func (d *Dialer) watch(serverID string, p *peer, s *session) {
 		defer ticker.Stop()
 		pings = ticker.C
 	}
+	expired := time.NewTimer(time.Until(s.expires))
+	defer expired.Stop()
 	w := widening{window: s.window, needed: patientSamples}
 	for {
 		select {
 		case <-s.CloseChan():
+			return
+		case <-expired.C:
+			_ = s.Close()
 			return
 		case <-pings:
 		}
