@@ -98,19 +98,15 @@ func (l *Listener) reapIdle() {
 		case <-l.done:
 			return
 		case now := <-tick.C:
-			l.reap(now)
-		}
-	}
-}
-
-func (l *Listener) reap(now time.Time) {
-	l.mu.Lock()
-	sessions := slices.Collect(maps.Keys(l.sessions))
-	l.mu.Unlock()
-	for _, s := range sessions {
-		// An answer that was given may still be on its way, or be read slowly.
-		if s.idleFor(now) > l.config.SessionIdleTimeout && s.NumStreams() == 0 {
-			_ = s.Close()
+			l.mu.Lock()
+			sessions := slices.Collect(maps.Keys(l.sessions))
+			l.mu.Unlock()
+			for _, s := range sessions {
+				// What was sent and not read yet stays readable on the other side.
+				if s.idleFor(now) > l.config.SessionIdleTimeout {
+					_ = s.Close()
+				}
+			}
 		}
 	}
 }

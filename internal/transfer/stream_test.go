@@ -271,21 +271,26 @@ func TestASlowStartIsNotAStall(t *testing.T) {
 	}
 }
 
-// What has been sent whole may be read slowly, however long nothing else moves.
+// What has been sent whole may be read slowly. yamux throws it away when the sender's wait for the other half ends, so that has to be long.
 func TestAnAnswerThatWasGivenWaitsForItsReader(t *testing.T) {
 	data := noise(1 << 20)
-	results := make(chan result, 1)
-	f := newFleet(t, sends(func() io.Reader { return bytes.NewReader(data) }, StreamOptions{}, results))
-	stream := f.open(t, t.Context(), false, StreamOptions{})
-	must(t, await(t, "the sender", results).err)
-	idle := func(s *session) bool { return s.idleFor(time.Now()) > 0 }
-	for !idle(f.session(t)) { // the handler is about to return
-		time.Sleep(time.Millisecond)
+	for wait, whole := range map[time.Duration]bool{0: true, time.Millisecond: false} {
+		results := make(chan result, 1)
+		f := newFleet(t, sends(func() io.Reader { return bytes.NewReader(data) }, StreamOptions{}, results),
+			func(lc *ListenerConfig, _ *DialerConfig) { lc.answerCloseTimeout = wait })
+		stream := f.open(t, t.Context(), false, StreamOptions{})
+		must(t, await(t, "the sender", results).err)
+		s := f.session(t)
+		for deadline := time.Now().Add(streamCloseTimeout + time.Second); s.NumStreams() > 0 && time.Now().Before(deadline) && !whole; {
+			time.Sleep(time.Millisecond) // yamux has no event for it
+		}
+		got, err := io.ReadAll(stream)
+		if whole != (err == nil && bytes.Equal(got, data)) {
+			t.Errorf("waiting %s: %d of %d bytes, %v", wait, len(got), len(data), err)
+		}
 	}
-	f.listener.reap(time.Now().Add(2 * DefaultSessionIdleTimeout))
-	got, err := io.ReadAll(stream)
-	if err != nil || !bytes.Equal(got, data) {
-		t.Fatalf("%d of %d bytes, %v", len(got), len(data), err)
+	if answerCloseTimeout < 10*streamCloseTimeout {
+		t.Errorf("an answer is waited for %s at most", answerCloseTimeout)
 	}
 }
 
