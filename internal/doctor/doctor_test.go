@@ -28,8 +28,9 @@ type patient struct {
 	features         map[string]string
 	foreign          []string
 
-	incus   error
-	dataset string // that Incus has
+	incus         error
+	countsHistory bool
+	dataset       string // that Incus has
 
 	configured string // zfs.dataset
 	store      error
@@ -51,6 +52,7 @@ func (p *patient) State(context.Context) (string, float64, error)        { retur
 func (p *patient) Features(context.Context) (map[string]string, error)   { return p.features, p.zfs }
 func (p *patient) Foreign(context.Context) ([]string, error)             { return p.foreign, p.zfs }
 func (p *patient) Check(context.Context) error                           { return p.incus }
+func (p *patient) CountsHistory(context.Context) (bool, error)           { return p.countsHistory, nil }
 func (p *patient) PoolDataset(context.Context) (dataset string, _ error) { return p.dataset, nil }
 
 func (p *patient) examine(t *testing.T) []Finding {
@@ -134,6 +136,7 @@ func TestPlantedFaults(t *testing.T) {
 	}{
 		{"wrong pool", func(p *patient) { p.configured = "tank/other" }, "incus", Fail, "zfs.dataset is tank/other, but Incus keeps its instances in tank/incus", "tank/incus"},
 		{"wrong pool of Incus", func(p *patient) { p.incus = errdefs.ErrNotFound }, "incus", Fail, "no such storage pool", "incus storage list"},
+		{"limits that count history", func(p *patient) { p.countsHistory = true }, "incus", Warn, "size limits", "use_refquota=true"},
 		{"Incus down", func(p *patient) { p.incus = away }, "incus", Fail, "does not answer", "systemctl status incus"},
 		{"Incus not for us", func(p *patient) { p.incus = errdefs.ErrPermissionDenied }, "incus", Fail, "does not let us", "incus-admin"},
 		{"expired certificate", func(p *patient) { p.now = p.now.Add(91 * day) }, "certificate", Fail, "it expired at", "pki issue --ca ./ca --out ./new --server " + serverID + " --name 192.0.2.1"},

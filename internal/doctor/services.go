@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
@@ -14,6 +15,8 @@ type Incus interface {
 	Check(ctx context.Context) error
 	// PoolDataset returns the dataset of that storage pool.
 	PoolDataset(ctx context.Context) (string, error)
+	// CountsHistory tells whether containers' size limits count their snapshots, too.
+	CountsHistory(ctx context.Context) (bool, error)
 }
 
 // IncusPool checks that Incus can be reached, and that it keeps its instances where the agent looks for them: in a storage pool, and in dataset,
@@ -38,6 +41,10 @@ func IncusPool(incus Incus, pool, dataset string) Check {
 		if dataset != "" && dataset != actual {
 			return fail("leave zfs.dataset empty, so that Incus is asked, or set it to "+actual,
 				"zfs.dataset is %s, but Incus keeps its instances in %s", dataset, actual)
+		}
+		if counts, err := incus.CountsHistory(ctx); err == nil && counts {
+			return warn(fmt.Sprintf("incus storage set %s volume.zfs.use_refquota=true; it holds for containers made from then on", pool),
+				"size limits of containers count their snapshots, too: a copy with a limit may find it used up by the history of its source, which stays then")
 		}
 		return ok("answers, instances are in %s", actual)
 	}}

@@ -7,6 +7,7 @@ import (
 
 	incus "github.com/lxc/incus/v6/client"
 	"github.com/lxc/incus/v6/shared/api"
+	"github.com/lxc/incus/v6/shared/util"
 
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
 )
@@ -52,6 +53,19 @@ func (r *Runtime) PoolDataset(ctx context.Context) (string, error) {
 		return err
 	})
 	return dataset, err
+}
+
+// CountsHistory tells whether the size limits of containers made from now on count their snapshots, too, and with them all
+// that a copy shares with its source (volume.zfs.use_refquota of the storage pool; it is Incus's default).
+func (r *Runtime) CountsHistory(ctx context.Context) (counts bool, err error) {
+	err = r.run(ctx, "pool-settings", r.options.Pool, func(ctx context.Context) error {
+		pool, err := r.storagePool(ctx)
+		if err == nil {
+			counts = !util.IsTrue(pool.Config["volume.zfs.use_refquota"])
+		}
+		return err
+	})
+	return counts, err
 }
 
 func (r *Runtime) poolDataset(ctx context.Context) (string, error) {
