@@ -149,20 +149,25 @@ func (s *story) killed() {
 	const size = 1 << 30
 	next := s.nextPackage()
 	s.source.fill(s.ctx, "data/huge", size, 5)
+	before := s.sent(s.a)
 	created := s.a.copy(s.ctx, s.source.id, map[string]any{"target_project_id": s.other.ID, "target_server_id": serverB, "name": "survivor"})
 	s.arrived(size / 5)
 	s.b.run(s.ctx, "systemctl kill -s KILL hoody-agent; systemctl start hoody-agent")
 	s.arrived(size / 2)
-	before := s.b.run(s.ctx, "systemctl show -P MainPID hoody-agent")
+	killed := s.b.run(s.ctx, "systemctl show -P MainPID hoody-agent")
 	s.b.installPackage(s.ctx, next)
 	began := time.Now()
-	if after := s.b.run(s.ctx, "systemctl show -P MainPID hoody-agent"); after == before || after == "0" {
-		s.t.Errorf("the agent's process after the upgrade is %s, before it was %s", after, before)
+	if after := s.b.run(s.ctx, "systemctl show -P MainPID hoody-agent"); after == killed || after == "0" {
+		s.t.Errorf("the agent's process after the upgrade is %s, before it was %s", after, killed)
 	}
 	container := s.b.settled(s.ctx, created.ID, "running")
 	moved := container.LastOperation
-	s.t.Logf("copy of %s killed at a fifth and upgraded at its half: running %s after the upgrade; %s counted by the surviving records",
-		mib(size), time.Since(began).Round(time.Millisecond), mib(moved.BytesDone))
+	again := s.sent(s.a) - before - size
+	s.t.Logf("copy of %s killed at a fifth and upgraded at its half: running %s after the upgrade; %s sent beyond its files, both times and all heads together; %s counted by the surviving records",
+		mib(size), time.Since(began).Round(time.Millisecond), mib(again), mib(moved.BytesDone))
+	if limit := int64(2 * (size/100 + 16<<20)); again > limit {
+		s.t.Errorf("%s sent beyond the files, want at most %s for two interruptions", mib(again), mib(limit))
+	}
 	survivor := s.b.box(created.ID)
 	s.equal("content", survivor.treeHash(s.ctx), s.source.treeHash(s.ctx))
 	if left := s.b.run(s.ctx, "zfs list -H -o name -r "+pool+"/hoody/incoming | tail -n +2"); left != "" {
@@ -170,6 +175,12 @@ func (s *story) killed() {
 	}
 	s.must(s.b.api.Delete(s.ctx, survivor.id))
 	s.a.run(s.ctx, "rm", s.source.rootfs()+"/data/huge")
+}
+
+// sent is how many bytes of streams a host's agent has sent since it started.
+func (s *story) sent(n *node) int64 {
+	s.t.Helper()
+	return n.number(s.ctx, "curl -s http://"+n.Addr()+":6473/metrics | awk '/^hoody_agent_transfer_stream_bytes_total.direction=\"sent\"/ {printf \"%.0f\", $NF}'")
 }
 
 // arrived waits until so many bytes of a stream are in the second host's pool.
