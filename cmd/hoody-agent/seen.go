@@ -67,7 +67,8 @@ func (s seen) jobs() []metrics.JobCount {
 
 func (s seen) transfers() metrics.Transfers {
 	sending, waiting := s.links.load()
-	return metrics.Transfers{Sending: sending, Waiting: waiting, Receiving: s.agent.Replications()}
+	receiving, remaining := s.agent.Replications()
+	return metrics.Transfers{Sending: sending, Waiting: waiting, Receiving: receiving, Remaining: remaining}
 }
 
 func (s seen) mirror() metrics.Mirror {

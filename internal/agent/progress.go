@@ -133,10 +133,13 @@ func (t *transfersUnderWay) add(p *progress) (forget func()) {
 	}
 }
 
-func (t *transfersUnderWay) count() int {
+func (t *transfersUnderWay) count() (transfers int, remaining uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.each)
+	for p := range t.each {
+		remaining += p.remaining()
+	}
+	return len(t.each), remaining
 }
 
 // promise grants p its bytes if room holds them and what all others are still to bring.

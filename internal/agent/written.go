@@ -57,5 +57,5 @@ func holding(copies []*store.Container, snapshot lineage.GUID) []string {
 	return ids
 }
 
-// Replications is how many replications are at work.
-func (a *Agent) Replications() int { return a.underWay.count() }
+// Replications is how many replications are at work, and how many bytes they are to bring still, as far as known.
+func (a *Agent) Replications() (transfers int, remaining uint64) { return a.underWay.count() }

@@ -46,7 +46,7 @@ func busy(t *testing.T) *Metrics {
 		Jobs: func() []JobCount {
 			return []JobCount{{"copy", "running", 2}, {"sync", "queued", 1}, {"copy", "running", 1}}
 		},
-		Transfers: func() Transfers { return Transfers{Sending: 3, Receiving: 1, Waiting: 2} },
+		Transfers: func() Transfers { return Transfers{Sending: 3, Receiving: 1, Waiting: 2, Remaining: 1 << 20} },
 		Mirror:    func() Mirror { return Mirror{Lag: 1500 * time.Millisecond, Stale: true} },
 		Database: func() Database {
 			return Database{Size: 4096, Used: 1024, Quota: 8192, Alarms: map[string]bool{"NOSPACE": true, "CORRUPT": false}}

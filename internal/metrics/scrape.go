@@ -17,6 +17,7 @@ func (s *scraper) Collect(ch chan<- prometheus.Metric) {
 		ch <- gauge(s.gauges.transfers, float64(transfers.Sending), directionSent)
 		ch <- gauge(s.gauges.transfers, float64(transfers.Receiving), directionReceived)
 		ch <- gauge(s.gauges.waiting, float64(transfers.Waiting))
+		ch <- gauge(s.gauges.remaining, float64(transfers.Remaining))
 	}
 	if s.sources.Mirror != nil {
 		mirror := s.sources.Mirror()

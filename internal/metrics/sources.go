@@ -29,7 +29,10 @@ type JobCount struct {
 }
 
 // Transfers is how many snapshot streams are under way.
-type Transfers struct{ Sending, Receiving, Waiting int }
+type Transfers struct {
+	Sending, Receiving, Waiting int
+	Remaining                   uint64 // bytes that those being received are to bring still, as far as known
+}
 
 // Mirror is how well the in-memory copy of the store follows it.
 type Mirror struct {
@@ -73,10 +76,10 @@ func (m *Metrics) Watch(sources Sources) error {
 
 // gauges are the descriptions of what is read at scrape time.
 type gauges struct {
-	jobs, transfers, waiting, lag, stale, containers, servers      *prometheus.Desc
-	databaseSize, databaseUsed, databaseQuota, alarm               *prometheus.Desc
-	poolSize, poolFree, fragmentation, poolHealth, degraded, ready *prometheus.Desc
-	certificate, copies, copyLag, copyLagMax, copyWritten          *prometheus.Desc
+	jobs, transfers, waiting, remaining, lag, stale, containers, servers *prometheus.Desc
+	databaseSize, databaseUsed, databaseQuota, alarm                     *prometheus.Desc
+	poolSize, poolFree, fragmentation, poolHealth, degraded, ready       *prometheus.Desc
+	certificate, copies, copyLag, copyLagMax, copyWritten                *prometheus.Desc
 }
 
 func newGauges() gauges {
@@ -89,6 +92,7 @@ func newGauges() gauges {
 		servers:       describe("servers", "Servers of the fleet as this agent sees them: alive, or gone.", "state"),
 		transfers:     describe("transfers_active", "Snapshot streams under way.", "direction"),
 		waiting:       describe("transfers_waiting", "Requests of other servers for a stream that wait for a slot."),
+		remaining:     describe("transfers_remaining_bytes", "Bytes of stream that operations of this server are to receive still, as far as estimated."),
 		lag:           describe("store_mirror_lag_seconds", "Time since the in-memory mirror was last known to be up to date."),
 		stale:         describe("store_mirror_stale", "1 while the store does not answer and reads come from an old mirror."),
 		databaseSize:  describe("store_database_size_bytes", "Size of etcd's database file, of the member with the largest."),
@@ -122,7 +126,7 @@ type scraper struct {
 func (s *scraper) Describe(ch chan<- *prometheus.Desc) {
 	g := s.gauges
 	for _, desc := range []*prometheus.Desc{
-		g.jobs, g.transfers, g.waiting, g.lag, g.stale, g.containers, g.servers,
+		g.jobs, g.transfers, g.waiting, g.remaining, g.lag, g.stale, g.containers, g.servers,
 		g.databaseSize, g.databaseUsed, g.databaseQuota, g.alarm,
 		g.poolSize, g.poolFree, g.fragmentation, g.poolHealth, g.degraded, g.ready,
 		g.certificate, g.copies, g.copyLag, g.copyLagMax, g.copyWritten,
