@@ -70,7 +70,8 @@ func (m *marker) markContainers() {
 		if container.ServerID == m.serverID {
 			m.want(generation.Marker.GUID, "container %s: its files as they were checked out", container.Name)
 			m.want(generation.Base, "container %s: what it was checked out from", container.Name)
-			if base := syncBase(container); base != generation.Base {
+			// Without its source it never syncs again. What a recovery has not brought back yet is covered by markAfterRecovery.
+			if base := syncBase(container); base != generation.Base && m.containers[container.SourceContainerID] != nil {
 				m.want(base, "container %s: what it was last synced with", container.Name)
 			}
 			continue

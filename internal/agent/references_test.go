@@ -32,6 +32,7 @@ func TestReferences(t *testing.T) {
 			{ID: "older", ServerID: there, SourceContainerID: "source", Generation: generation(13, 14)},
 			{ID: "near", ServerID: here, SourceContainerID: "source", Generation: generation(20, 21), SyncBase: 22},
 			{ID: "orphan", ServerID: there, SourceContainerID: "gone", Generation: generation(30, 31), SyncBase: 32},
+			{ID: "orphan-here", ServerID: here, SourceContainerID: "gone", Generation: generation(33, 34), SyncBase: 35},
 			{ID: "lost", ServerID: here, Generation: generation(40, 41)},
 			{ID: "worked-on", ServerID: here, Generation: generation(50, 51), JobID: "j1"},
 		},
@@ -80,12 +81,12 @@ func TestReferences(t *testing.T) {
 	}}
 	refs := references(here, time.Now(), inventory, records, map[string][]lineage.GUID{"j1": {110}}, map[string]bool{"hoody/incoming/j4-0003": true})
 
-	for _, guid := range []lineage.GUID{1, 2, 20, 21, 22, 40, 41, 50, 51, 60, 62, 70, 71, 72, 73, 74, 75, 76, 77, 80, 81, 110} {
+	for _, guid := range []lineage.GUID{1, 2, 20, 21, 22, 33, 34, 40, 41, 50, 51, 60, 62, 70, 71, 72, 73, 74, 75, 76, 77, 80, 81, 110} {
 		if len(refs.Wanted[guid]) == 0 {
 			t.Errorf("%d is not wanted", guid)
 		}
 	}
-	for _, guid := range []lineage.GUID{0, 10, 11, 12, 30, 31, 32, 61, 90, 91, 100, 101, 120, 121, 122} {
+	for _, guid := range []lineage.GUID{0, 10, 11, 12, 30, 31, 32, 35, 61, 90, 91, 100, 101, 120, 121, 122} {
 		if len(refs.Wanted[guid]) > 0 {
 			t.Errorf("%d is wanted: %v", guid, refs.Wanted[guid])
 		}
