@@ -148,6 +148,7 @@ func assembleFrom(d daemon, h host, credentials *pki.Credentials, records *store
 		StopTimeout:      d.cfg.Operations.StopTimeout,
 		NoForceStop:      !d.cfg.Operations.ForceStopAfterTimeout,
 		OperationTimeout: d.cfg.Operations.StartTimeout,
+		AcceptDecrypted:  d.cfg.ZFS.AcceptDecrypted,
 		Transfers:        transfer.NewGate(d.cfg.Peer.MaxTransfers, d.cfg.Peer.MaxTransfersPerPeer),
 	})
 	if err != nil {

@@ -44,6 +44,7 @@ type Options struct {
 	OperationTimeout time.Duration // of a start, stop and their kind whose request has none, either half of a restart; 60 s by default
 	MaxOpenJobs      int           // accepted and unfinished jobs per server; 1,000 by default
 	MaxHeavyPhases   int           // phases at a time that keep the host busy; twice the processors and at least 4 by default
+	AcceptDecrypted  bool          // containers of encrypted pools are received into one that is not
 	Transfers        Gate          // what replications from other servers wait for; nil for nothing
 	SpaceReserve     uint64        // bytes of the pool that transfers leave free; by default a twentieth and at least 1 GiB, at most a tenth
 	ReportInterval   time.Duration // how often the server's sizes are refreshed; 30 s by default

@@ -20,7 +20,8 @@ type EstimateRequest struct {
 
 // Estimate is an answer to EstimateRequest.
 type Estimate struct {
-	Bytes uint64 `json:"bytes"` // of all streams together, uncompressed by the transport
+	Bytes     uint64 `json:"bytes"`               // of all streams together, uncompressed by the transport
+	Encrypted bool   `json:"encrypted,omitempty"` // the pool that they come from encrypts; streams are in the clear
 }
 
 // EstimateStreams is Source.Estimate for a peer: it tells only about what the job may fetch.
@@ -45,14 +46,15 @@ func (a *Agent) EstimateStreams(ctx context.Context, peer string, request Estima
 		a.manifests.drop(job.ID)
 		return Estimate{}, err
 	}
-	return Estimate{Bytes: size}, nil
+	encrypted, err := a.pool.Encrypted(ctx)
+	return Estimate{Bytes: size, Encrypted: encrypted}, err
 }
 
-// preflight compares what is to come with the room for it, before a byte flows.
-func (r *run) preflight(ctx context.Context, source Source, steps []lineage.Step, embed bool, interrupted []lineage.Dataset, progress *progress) error {
+// preflight compares what is to come with the room for it and with how it is kept, before a byte flows.
+func (r *run) preflight(ctx context.Context, source Source, steps []lineage.Step, encrypted bool, interrupted []lineage.Dataset, progress *progress) error {
 	request := EstimateRequest{JobID: r.job.ID}
 	for _, step := range steps {
-		request.Streams = append(request.Streams, StreamRequest{JobID: r.job.ID, To: step.GUID, From: step.Base, Embed: embed})
+		request.Streams = append(request.Streams, StreamRequest{JobID: r.job.ID, To: step.GUID, From: step.Base, Embed: !encrypted})
 	}
 	estimate, err := source.Estimate(ctx, request)
 	if errors.Is(err, errdefs.ErrNotFound) {
@@ -60,6 +62,10 @@ func (r *run) preflight(ctx context.Context, source Source, steps []lineage.Step
 	}
 	if err != nil {
 		return fmt.Errorf("estimate: %w", err)
+	}
+	if estimate.Encrypted && !encrypted && !r.options.AcceptDecrypted {
+		return errdefs.New(errdefs.ErrFailedPrecondition, "", "The source's pool is encrypted and the target's is not: the container would be stored in the clear there "+
+			"(zfs.accept_decrypted on the target's host allows it)")
 	}
 	space, reserve, room, err := r.room(ctx)
 	if err != nil {

@@ -117,3 +117,37 @@ func TestAStreamIsHeldToItsEstimate(t *testing.T) {
 		t.Errorf("left behind: %v", left)
 	}
 }
+
+// sealed is a pool that says that it is encrypted.
+type sealed struct{ agent.Pool }
+
+func (sealed) Encrypted(context.Context) (bool, error) { return true, nil }
+
+// What is encrypted where it is does not end up in the clear elsewhere unless somebody said that it may.
+func TestWhatIsEncryptedIsNotStoredInTheClear(t *testing.T) {
+	sealedServer := ""
+	f := newFleet(t, 2, func(f *fleet) {
+		f.watch = func(server string, pool agent.Pool) agent.Pool {
+			if sealedServer == "" || sealedServer == server {
+				sealedServer = server
+				return sealed{pool}
+			}
+			return pool
+		}
+	})
+	here, there := f.servers[0], f.servers[1]
+	source, open := f.create(here, "source"), f.create(there, "open")
+	f.write(source, "data/file", random(1, 1<<20))
+	copied := f.settled(f.copy(source, there, agent.CopyRequest{}).ID, store.StatusFailed)
+	if !strings.Contains(copied.FailureReason, "in the clear") || copied.LastOperation.Progress.BytesDone > 0 {
+		t.Errorf("%+v: reason %q", copied.LastOperation.Progress, copied.FailureReason)
+	}
+	if left := f.leftovers(there); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	f.settled(f.copy(source, here, agent.CopyRequest{}).ID, store.StatusRunning)
+	f.settled(f.copy(open, here, agent.CopyRequest{}).ID, store.StatusRunning)
+	there.acceptDecrypted = true
+	there.restart()
+	f.settled(f.copy(source, there, agent.CopyRequest{Name: "allowed"}).ID, store.StatusRunning)
+}

@@ -202,7 +202,7 @@ func (r *run) fetch(ctx context.Context, source Source, owner string, manifest M
 	if err != nil {
 		return err
 	}
-	if err := r.preflight(ctx, source, steps, !encrypted, interrupted, progress); err != nil {
+	if err := r.preflight(ctx, source, steps, encrypted, interrupted, progress); err != nil {
 		return err
 	}
 	if resumed, err := r.resume(ctx, source, manifest, interrupted, !encrypted, progress); err != nil {

@@ -120,8 +120,9 @@ type Embedded struct {
 
 // ZFS is which storage is used. The zfs and zpool commands are found in PATH.
 type ZFS struct {
-	Dataset      string `yaml:"dataset"`       // the Incus pool's dataset; empty: asked from Incus
-	IdlePriority bool   `yaml:"idle_priority"` // zfs send and receive give way to everybody else
+	Dataset         string `yaml:"dataset"`          // the Incus pool's dataset; empty: asked from Incus
+	IdlePriority    bool   `yaml:"idle_priority"`    // zfs send and receive give way to everybody else
+	AcceptDecrypted bool   `yaml:"accept_decrypted"` // containers of encrypted pools are received into one that is not
 }
 
 // Incus is how the runtime is reached.
