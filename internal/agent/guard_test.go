@@ -259,7 +259,7 @@ func TestAFailedStartSwapsTheOldGenerationBack(t *testing.T) {
 	starts := 0
 	here.setFault(func(op, _ string) error {
 		if op == "start:before" {
-			if starts++; starts == 1 {
+			if starts++; starts <= startAttempts {
 				return errdefs.New(errdefs.ErrInternal, "", "init dies")
 			}
 		}

@@ -38,6 +38,9 @@ func (p phase) givesUp(err error, attempt int) bool {
 	if p.concluding {
 		return false
 	}
+	if p.outlastsRuntime && errdefs.ClassOf(err) == errdefs.ErrInternal {
+		return attempt >= startAttempts
+	}
 	patient := p.patient || p.outlastsRuntime && errors.Is(err, errdefs.ErrUnavailable)
 	return !errdefs.Retryable(err) || !patient && attempt >= impatience
 }
@@ -53,8 +56,11 @@ type operation struct {
 }
 
 const (
-	phaseUndo  = "undo"
-	impatience = 10 // some 20 seconds: a restart of Incus, or its hold on a mount after a file was pushed
+	phaseUndo = "undo"
+	// startAttempts is how often a start is tried that fails for reasons nobody knows: a runtime that is short of everything says no more
+	// than "exit status 1", and to undo is expensive then. A container that cannot start fails again at once.
+	startAttempts = 3
+	impatience    = 10 // some 20 seconds: a restart of Incus, or its hold on a mount after a file was pushed
 )
 
 func operationOf(kind store.JobKind) operation {

@@ -10,6 +10,7 @@ func TestWhenAPhaseIsGivenUp(t *testing.T) {
 	refused := errdefs.New(errdefs.ErrInvalid, "", "never")
 	busy := errdefs.New(errdefs.ErrBusy, "", "mounted")
 	away := errdefs.New(errdefs.ErrUnavailable, "", "the runtime does not answer")
+	dark := errdefs.New(errdefs.ErrInternal, "", "exit status 1")
 	for name, test := range map[string]struct {
 		phase   phase
 		err     error
@@ -23,6 +24,9 @@ func TestWhenAPhaseIsGivenUp(t *testing.T) {
 		"no runtime":                                {phase{}, away, impatience, true},
 		"no runtime, outlasted":                     {phase{outlastsRuntime: true}, away, 10 * impatience, false},
 		"a busy mount, the runtime being outlasted": {phase{outlastsRuntime: true}, busy, impatience, true},
+		"a start that fails, nobody knows why":      {phase{outlastsRuntime: true}, dark, startAttempts - 1, false},
+		"a start that keeps failing":                {phase{outlastsRuntime: true}, dark, startAttempts, true},
+		"a start that is refused":                   {phase{outlastsRuntime: true}, refused, 1, true},
 		"an error that stays, concluding":           {phase{concluding: true}, refused, 10 * impatience, false},
 	} {
 		if got := test.phase.givesUp(test.err, test.attempt); got != test.want {

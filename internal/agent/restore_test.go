@@ -363,7 +363,7 @@ func TestAFailedRestorePutsTheOldGenerationBack(t *testing.T) {
 	starts := 0
 	here.setFault(func(op, _ string) error {
 		if op == "start:before" {
-			if starts++; starts == 1 {
+			if starts++; starts <= startAttempts {
 				return errdefs.New(errdefs.ErrInternal, "", "init dies")
 			}
 		}
@@ -397,7 +397,7 @@ func TestAFailedRestoreStartsBeforeItCleansUp(t *testing.T) {
 	starts := 0
 	here.setFault(func(op, object string) error {
 		switch {
-		case op == "start:before" && starts == 0:
+		case op == "start:before" && starts < startAttempts:
 			starts++
 			return errdefs.New(errdefs.ErrInternal, "", "init dies")
 		case op == "destroy:before" && strings.HasPrefix(object, "hoody/incoming/"):

@@ -12,15 +12,20 @@ import (
 	"github.com/hoodynetwork/hoody-agent/internal/store"
 )
 
-// initDies makes the next start of an instance fail for good; then comes first.
+// startAttempts is how often an operation tries a start that fails for reasons nobody knows.
+const startAttempts = 3
+
+// initDies makes the starts of an instance fail until the operation gives up; then comes before the first.
 func initDies(s *server, then func()) {
 	starts := 0
 	s.setFault(func(op, _ string) error {
 		if op != "start:before" {
 			return nil
 		}
-		if starts++; starts == 1 {
-			then()
+		if starts++; starts <= startAttempts {
+			if starts == 1 {
+				then()
+			}
 			return errdefs.New(errdefs.ErrInternal, "", "init dies")
 		}
 		return nil
