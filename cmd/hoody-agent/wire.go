@@ -166,7 +166,7 @@ func assembleFrom(d daemon, h host, credentials *pki.Credentials, records *store
 			Log: d.log.Named("admin"),
 		}),
 		api: api.New(a, verifier, api.Options{
-			Logger: d.log.Named("api"), Observe: d.metrics.APIRequest, Limiter: limiter, Closing: closing,
+			Logger: d.log.Named("api"), Observe: d.metrics.APIRequest, Limiter: limiter, Stale: records.Mirror().Stale, Closing: closing,
 		}),
 		endStreams: endStreams,
 		run: func(ctx context.Context) error {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -35,6 +37,9 @@ func done(message string) response {
 // answer is the frame of every handler: work does it for the caller, and its outcome is sent.
 func (s *server) answer(w http.ResponseWriter, r *http.Request, work func(context.Context, agent.Caller) (response, error)) {
 	caller := exchangeOf(r).caller
+	if since, stale := s.stale(); stale && r.Method == http.MethodGet {
+		w.Header().Set("Age", strconv.Itoa(int(time.Since(since).Seconds()))) // RFC 9111, 5.1
+	}
 	result, err := work(r.Context(), caller)
 	if err != nil {
 		s.fail(w, r, err)

@@ -37,6 +37,8 @@ type Options struct {
 	Observe func(method, route string, status int, took time.Duration)
 	// Limiter keeps clients within limits. Nil has none.
 	Limiter *Limiter
+	// Stale tells whether what is read is from records that may be behind the store, and since when. Nil is never.
+	Stale func() (since time.Time, stale bool)
 	// Closing ends when the server is about to shut down: streams, which would not end by themselves, end then. Nil never ends.
 	Closing context.Context
 }
@@ -46,9 +48,12 @@ type Options struct {
 // It panics if the document that it was built with does not load, or does not match the generated code: there is
 // nothing to handle about that at run time.
 func New(ops Operations, auth Authenticator, opts Options) http.Handler {
-	s := &server{ops: ops, auth: auth, log: opts.Logger, observe: opts.Observe, limiter: opts.Limiter, closing: opts.Closing}
+	s := &server{ops: ops, auth: auth, log: opts.Logger, observe: opts.Observe, limiter: opts.Limiter, stale: opts.Stale, closing: opts.Closing}
 	if s.limiter == nil {
 		s.limiter = NewLimiter(Limits{})
+	}
+	if s.stale == nil {
+		s.stale = func() (since time.Time, stale bool) { return time.Time{}, false }
 	}
 	if s.closing == nil {
 		s.closing = context.Background()
@@ -81,6 +86,7 @@ type server struct {
 	log     *zap.Logger
 	observe func(method, route string, status int, took time.Duration)
 	limiter *Limiter
+	stale   func() (since time.Time, stale bool)
 	closing context.Context
 
 	document     []byte           // the contract, as JSON

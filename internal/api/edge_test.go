@@ -3,6 +3,7 @@ package api_test
 import (
 	"context"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -63,6 +64,22 @@ func TestIdempotencyKeyTellsBodiesApart(t *testing.T) {
 	}
 	if digest(`{"alias":"a"}`) == digest(`{"alias":"b"}`) {
 		t.Error("different bodies have the same digest")
+	}
+}
+
+// Who reads while the store is away is told how old that is.
+func TestReadsOfAnOldMirrorTellTheirAge(t *testing.T) {
+	since, stale := time.Now().Add(-90*time.Second), false
+	h := newHarnessWith(t, api.Options{Stale: func() (time.Time, bool) { return since, stale }})
+	ask := func() string {
+		return h.do(t, request{method: "GET", path: "/api/v1/servers", token: "alice"}).header.Get("Age")
+	}
+	if age := ask(); age != "" {
+		t.Errorf("age %q of what is current", age)
+	}
+	stale = true
+	if age, err := strconv.Atoi(ask()); err != nil || age < 90 {
+		t.Errorf("age %d, %v", age, err)
 	}
 }
 
