@@ -145,7 +145,7 @@ func (s seen) copies() []metrics.Copy {
 		written, known := s.written.of(container.ID)
 		copies = append(copies, metrics.Copy{
 			Container: container.ID, Source: source.ID, Lag: max(0, now.Sub(container.SyncedAt)),
-			Here: container.ServerID == s.d.serverID, Follows: container.SyncedOnce, Written: written, WrittenKnown: known,
+			Here: container.ServerID == s.d.serverID, Follows: container.Follows, Written: written, WrittenKnown: known,
 		})
 	}
 	return copies

@@ -85,8 +85,8 @@ func printStatus(w io.Writer, s admin.Status, now time.Time) {
 }
 
 func poolLine(pool admin.Pool) string {
-	if pool.Size == 0 {
-		return "not known yet"
+	if pool.Health == "" {
+		return "not known" // yet, or it does not answer
 	}
 	parts := []string{}
 	for _, part := range []string{pool.Root, pool.Health} {
@@ -94,7 +94,9 @@ func poolLine(pool admin.Pool) string {
 			parts = append(parts, part)
 		}
 	}
-	parts = append(parts, fmt.Sprintf("%s free of %s (%.0f %% used)", humanBytes(pool.Free), humanBytes(pool.Size), 100*pool.Used()))
+	if pool.Size > 0 { // a suspended pool does not tell
+		parts = append(parts, fmt.Sprintf("%s free of %s (%.0f %% used)", humanBytes(pool.Free), humanBytes(pool.Size), 100*pool.Used()))
+	}
 	if pool.Fragmentation >= 0 {
 		parts = append(parts, fmt.Sprintf("fragmentation %d %%", pool.Fragmentation))
 	}

@@ -56,7 +56,7 @@ type Drained struct {
 	OpenJobs int  `json:"open_jobs"`
 }
 
-// Pool is the storage pool. Of a pool that has not answered yet everything is zero.
+// Pool is the storage pool. Of a pool that does not answer everything is zero; a suspended one tells its health and no sizes.
 type Pool struct {
 	Root          string `json:"root"`
 	Health        string `json:"health"` // as zpool says it: ONLINE, DEGRADED, …

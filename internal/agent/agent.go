@@ -43,7 +43,7 @@ type Options struct {
 	NoForceStop      bool          // a container that does not stop in time fails the operation instead of being stopped by force
 	OperationTimeout time.Duration // of a start, stop and their kind whose request has none, either half of a restart; 60 s by default
 	MaxOpenJobs      int           // accepted and unfinished jobs per server; 1,000 by default
-	MaxHeavyPhases   int           // phases at a time that keep the host busy; twice the processors and at least 4 by default
+	MaxHeavyPhases   int           // phases at a time that keep the host busy, and as many starts of what is new; twice the processors and at least 4 by default
 	AcceptDecrypted  bool          // containers of encrypted pools are received into one that is not
 	Transfers        Gate          // what replications from other servers wait for; nil for nothing
 	SpaceReserve     uint64        // bytes of the pool that transfers leave free; by default a twentieth and at least 1 GiB, at most a tenth
@@ -85,6 +85,7 @@ type Agent struct {
 	inFlight  *inFlight
 	underWay  transfersUnderWay
 	heavy     *semaphore.Weighted // a slot per heavy phase
+	starts    *semaphore.Weighted // a slot per start of what is new
 	instances *turns              // by container: settings that are being applied to its instance
 
 	sampling  sync.Mutex    // held while files are looked at
@@ -149,6 +150,7 @@ func New(options Options) (*Agent, error) {
 		manifests: newManifestCache(),
 		inFlight:  newInFlight(),
 		heavy:     semaphore.NewWeighted(int64(options.MaxHeavyPhases)),
+		starts:    semaphore.NewWeighted(int64(options.MaxHeavyPhases)),
 
 		pins:       newPins(),
 		unseen:     newUnseen(),

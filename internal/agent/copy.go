@@ -161,7 +161,7 @@ var copyOperation = operation{
 		{name: "prepare", do: (*run).prepare, heavy: true},
 		{name: "instance", do: (*run).createCopyInstance, heavy: true},
 		{name: "swap", do: (*run).swap, binding: true},
-		{name: "start", do: (*run).startCopy, outlastsRuntime: true, binding: true, heavy: true},
+		{name: "start", do: (*run).startCopy, outlastsRuntime: true, binding: true, startsNew: true},
 		{name: "finish", do: (*run).finishCopy, concluding: true, binding: true},
 	},
 	undo: (*run).undoCopy,

@@ -31,15 +31,17 @@ type phase struct {
 	// Of heavy phases, which keep the host busy and wait for nobody, a few run at a time: fifty copies that arrive at once would
 	// otherwise starve everything else on it, the server's lease included.
 	heavy bool
+	// Of starts of what is new a few run at a time, too, as long as the others come to an end. They have turns of their own: a start may hang.
+	startsNew bool
 }
 
-// givesUp tells whether an attempt, counted from one, was the last.
-func (p phase) givesUp(err error, attempt int) bool {
+// givesUp tells whether an attempt, counted from one, was the last; unexplained is how many of them ended for reasons that nobody knows.
+func (p phase) givesUp(err error, attempt, unexplained int) bool {
 	if p.concluding {
 		return false
 	}
 	if p.outlastsRuntime && errdefs.ClassOf(err) == errdefs.ErrInternal {
-		return attempt >= startAttempts
+		return unexplained >= startAttempts
 	}
 	patient := p.patient || p.outlastsRuntime && errors.Is(err, errdefs.ErrUnavailable)
 	return !errdefs.Retryable(err) || !patient && attempt >= impatience
@@ -60,7 +62,9 @@ const (
 	// startAttempts is how often a start is tried that fails for reasons nobody knows: a runtime that is short of everything says no more
 	// than "exit status 1", and to undo is expensive then. A container that cannot start fails again at once.
 	startAttempts = 3
-	impatience    = 10 // some 20 seconds: a restart of Incus, or its hold on a mount after a file was pushed
+	// startTurn is how long a start waits for its turn at most.
+	startTurn  = 10 * time.Minute
+	impatience = 10 // some 20 seconds: a restart of Incus, or its hold on a mount after a file was pushed
 )
 
 func operationOf(kind store.JobKind) operation {
@@ -281,6 +285,7 @@ func (r *run) attempt(ctx context.Context, p phase) error {
 		}
 	}
 	pauses := newPauses(r.job.Progress)
+	unexplained := 0
 	for attempt := 1; ; attempt++ {
 		release, err := r.slotFor(ctx, p)
 		if err != nil {
@@ -301,7 +306,10 @@ func (r *run) attempt(ctx context.Context, p phase) error {
 			log.Info("phase interrupted", zap.NamedError("by", context.Cause(ctx)), zap.Error(err))
 			return err
 		}
-		if p.givesUp(err, attempt) {
+		if errdefs.ClassOf(err) == errdefs.ErrInternal {
+			unexplained++
+		}
+		if p.givesUp(err, attempt, unexplained) {
 			log.Error("phase failed", zap.Error(err))
 			return err
 		}
@@ -323,13 +331,24 @@ func (r *run) attempt(ctx context.Context, p phase) error {
 
 // slotFor waits until a phase may run. It fails when ctx ends first.
 func (r *run) slotFor(ctx context.Context, p phase) (release func(), err error) {
-	if !p.heavy {
+	turns, wait := r.heavy, ctx
+	switch {
+	case p.startsNew:
+		var cancel context.CancelFunc
+		wait, cancel = context.WithTimeout(ctx, startTurn)
+		defer cancel()
+		turns = r.starts
+	case !p.heavy:
 		return func() {}, nil
 	}
-	if err := r.heavy.Acquire(ctx, 1); err != nil {
-		return nil, err
+	err = turns.Acquire(wait, 1)
+	switch {
+	case err == nil:
+		return func() { turns.Release(1) }, nil
+	case ctx.Err() == nil:
+		return func() {}, nil // those before it hang, and that is no reason not to try
 	}
-	return func() { r.heavy.Release(1) }, nil
+	return nil, err
 }
 
 // journalIn is journal for a phase. In a concluding one nothing but the end of the job or of ctx is a reason to give up: the

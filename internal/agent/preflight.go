@@ -10,6 +10,7 @@ import (
 
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
 	"github.com/hoodynetwork/hoody-agent/internal/lineage"
+	"github.com/hoodynetwork/hoody-agent/internal/store"
 )
 
 // EstimateRequest asks how large streams will be. All must belong to the one job.
@@ -63,7 +64,7 @@ func (r *run) preflight(ctx context.Context, source Source, steps []lineage.Step
 	if err != nil {
 		return fmt.Errorf("estimate: %w", err)
 	}
-	if estimate.Encrypted && !encrypted && !r.options.AcceptDecrypted {
+	if estimate.Encrypted && !encrypted && !r.options.AcceptDecrypted && r.job.Kind == store.JobCopy { // what is synced is there already
 		return errdefs.New(errdefs.ErrFailedPrecondition, "", "The source's pool is encrypted and the target's is not: the container would be stored in the clear there "+
 			"(zfs.accept_decrypted on the target's host allows it)")
 	}

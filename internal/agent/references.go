@@ -70,7 +70,7 @@ func (m *marker) markContainers() {
 		if container.ServerID == m.serverID {
 			m.want(generation.Marker.GUID, "container %s: its files as they were checked out", container.Name)
 			m.want(generation.Base, "container %s: what it was checked out from", container.Name)
-			// Without its source it never syncs again. What a recovery has not brought back yet is covered by markAfterRecovery.
+			// Without its source it never syncs again, unless a recovery has not brought that back yet (markAfterRecovery).
 			if base := syncBase(container); base != generation.Base && m.containers[container.SourceContainerID] != nil {
 				m.want(base, "container %s: what it was last synced with", container.Name)
 			}
@@ -92,6 +92,11 @@ func (m *marker) markAfterRecovery(now time.Time, inventory lineage.Inventory) {
 		return
 	}
 	why := fmt.Sprintf("perhaps the base of a copy: the records were recovered on %s, and other servers may have yet to", recovered.Format(time.DateOnly))
+	for _, container := range m.records.Containers {
+		if container.ServerID == m.serverID {
+			m.want(syncBase(container), "container %s: what it was last synced with, %s", container.Name, why)
+		}
+	}
 	for _, dataset := range inventory.Datasets {
 		if kind := m.refs.Datasets[dataset.Name].Kind; kind != lineage.Current && kind != lineage.Retired {
 			continue

@@ -59,7 +59,7 @@ func (a *Agent) Sync(ctx context.Context, caller Caller, id string) (SyncResult,
 		if err := tx.PutContainer(source); err != nil {
 			return err
 		}
-		container.Status = store.StatusCopying
+		container.Status, container.Follows = store.StatusCopying, true
 		// The source may have got another key since the copy was made; it must not come along either.
 		keys := inheritedKeys(source)
 		job.KnownKeys = len(keys)
@@ -125,7 +125,7 @@ func (r *run) compare(ctx context.Context) error {
 		container.SyncBase = job.Freeze.GUID
 		container.Status = job.PriorStatus
 		container.UpdatedAt = job.Freeze.At
-		container.SyncedAt, container.SyncedOnce = job.Freeze.At, true
+		container.SyncedAt = job.Freeze.At
 		return nil
 	})
 }
@@ -143,7 +143,7 @@ func (r *run) finishSync(ctx context.Context) error {
 	return r.finishReplace(ctx, func(tx *store.Tx, job *store.Job, container *store.Container) error {
 		container.SyncBase = job.Freeze.GUID
 		container.UpdatedAt = job.Freeze.At // of a copy: the age of what it holds
-		container.SyncedAt, container.SyncedOnce = job.Freeze.At, true
+		container.SyncedAt = job.Freeze.At
 		return nil
 	})
 }

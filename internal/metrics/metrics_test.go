@@ -61,7 +61,7 @@ func busy(t *testing.T) *Metrics {
 			return []Copy{
 				{Container: "c1", Source: "s", Lag: time.Minute, Here: true, Follows: true},
 				{Container: "c2", Source: "s", Lag: time.Hour, Here: true},
-				{Container: "c3", Source: "s", Lag: 30 * time.Minute, Written: 4096, WrittenKnown: true},
+				{Container: "c3", Source: "s", Lag: 30 * time.Minute, Written: 4096, WrittenKnown: true, Follows: true},
 			}
 		},
 	})

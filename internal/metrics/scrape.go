@@ -91,11 +91,11 @@ func (s *scraper) collectVitals(ch chan<- prometheus.Metric) {
 	}
 }
 
-// collectCopies gives the copies that lag most series of their own, and says of the rest how many there are.
+// collectCopies gives copies series of their own, first those that follow and lag most, and says of the rest how many there are.
 func (s *scraper) collectCopies(ch chan<- prometheus.Metric) {
 	copies := s.sources.Copies()
 	slices.SortFunc(copies, func(x, y Copy) int {
-		return cmp.Or(-cmp.Compare(x.Lag, y.Lag), cmp.Compare(x.Container, y.Container))
+		return cmp.Or(cmp.Compare(boolean(y.Follows), boolean(x.Follows)), -cmp.Compare(x.Lag, y.Lag), cmp.Compare(x.Container, y.Container))
 	})
 	here, most := 0, 0.0
 	for i, c := range copies {

@@ -65,7 +65,7 @@ type Copy struct {
 	Lag               time.Duration // since the state of the source that it holds
 	Written           uint64        // bytes written on the source since then
 	WrittenKnown      bool
-	Follows           bool // it has been synced since it was made
+	Follows           bool // a sync has been asked for since it was made
 	Here              bool // the copy is this server's, which tells its lag; else only the source is, which tells what was written
 }
 
@@ -109,7 +109,7 @@ func newGauges() gauges {
 		copies:        describe("copies", "Copies on this server whose source is still there."),
 		copyLag: describe("copy_lag_seconds",
 			"Age of the state of its source that a copy on this server holds; for the copies that lag most.", "container", "source"),
-		copyLagMax: describe("copy_lag_max_seconds", "The largest copy_lag_seconds of the copies on this server that have been synced since they were made."),
+		copyLagMax: describe("copy_lag_max_seconds", "The largest copy_lag_seconds of the copies on this server that somebody has asked to sync since they were made."),
 		copyWritten: describe("copy_source_written_bytes",
 			"Bytes written on a source on this server since the state that its copy holds.", "container", "source"),
 	}

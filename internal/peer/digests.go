@@ -35,6 +35,7 @@ func (s *server) digests(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set(headerSnapshot, digests.Snapshot.String())
 	options := s.options.Stream
 	options.Limiters = append(s.options.Limits.For(peer), options.Limiters...)
+	options.Observe = nil // what it counts is snapshots' streams
 	sent, err := transfer.WriteStream(w, r, digests, options)
 	if closed := digests.Close(); err == nil {
 		err = closed
@@ -55,6 +56,7 @@ func (c Clients) Digests(ctx context.Context, serverID string, request agent.Dig
 func (c Clients) digests(ctx context.Context, serverID string, request agent.DigestRequest) (agent.Digests, error) {
 	options := c.Stream
 	options.Limiters = append(c.Limits.For(serverID), options.Limiters...)
+	options.Observe = nil
 	stream, head, err := open(ctx, c.Dial(serverID), pathDigests, request, options)
 	if err != nil {
 		return agent.Digests{}, err

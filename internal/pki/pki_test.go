@@ -100,19 +100,21 @@ func TestHandshakesThatFail(t *testing.T) {
 	past := Request{ServerID: bob, NotBefore: time.Now().Add(-2 * time.Hour), Lifetime: time.Hour}
 	expired, err := ca.Credentials(past)
 	must(t, err)
+	stale, err := foreign.Credentials(past)
+	must(t, err)
 	old := a.ClientConfig(bob)
 	old.MinVersion, old.MaxVersion = tls.VersionTLS12, tls.VersionTLS12
 	nobody := a.ClientConfig(bob)
 	nobody.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return new(tls.Certificate), nil }
 	imposter := a.ClientConfig(bob)
 	imposter.GetClientCertificate = foreignAlice.ClientConfig(bob).GetClientCertificate
-	_ = foreign
 	for name, c := range map[string]struct {
 		server, client *tls.Config
 		class          error // of what the client's own check says; nil when it has no objection
 	}{
 		"another server":     {a.ServerConfig(), a.ClientConfig(bob), errdefs.ErrPermissionDenied},
 		"server of a fleet":  {foreignBob.ServerConfig(), a.ClientConfig(bob), errdefs.ErrPermissionDenied},
+		"another's, expired": {stale.ServerConfig(), a.ClientConfig(bob), errdefs.ErrPermissionDenied},
 		"server expired":     {expired.ServerConfig(), a.ClientConfig(bob), errdefs.ErrUnavailable},
 		"client of a fleet":  {b.ServerConfig(), imposter, nil},
 		"client expired":     {b.ServerConfig(), expired.ClientConfig(bob), nil},

@@ -110,9 +110,9 @@ type Container struct {
 	InheritedKeys     []string          `json:"inherited_keys"` // recorded keys of all ancestors: removed from authorized_keys at checkout
 	Comment           *string           `json:"comment"`
 	RealmIDs          []string          `json:"realm_ids"`
-	SourceContainerID string            `json:"source_container_id"`   // empty unless a copy
-	SyncedAt          time.Time         `json:"synced_at,omitzero"`    // of a copy: when the state of its source that it got last was frozen
-	SyncedOnce        bool              `json:"synced_once,omitempty"` // of a copy: it has been synced since it was made, so somebody means it to follow
+	SourceContainerID string            `json:"source_container_id"` // empty unless a copy
+	SyncedAt          time.Time         `json:"synced_at,omitzero"`  // of a copy: when the state of its source that it got last was frozen
+	Follows           bool              `json:"follows,omitempty"`   // of a copy: somebody has asked for a sync since it was made, and so means it to follow its source
 	CopyFirewallRules bool              `json:"copy_firewall_rules"`
 	CopyNetworkRules  bool              `json:"copy_network_rules"`
 	Status            Status            `json:"status"`

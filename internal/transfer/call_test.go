@@ -88,6 +88,7 @@ func TestHandleIsStrict(t *testing.T) {
 		"another type":   `{"word":1}`,
 		"cut":            `{"word":"a"`,
 		"a bomb":         `{"word":[` + strings.Repeat("{},", 2000) + `{}]}`,
+		"a hollow bomb":  `{"word":[` + strings.Repeat("null,", 2000) + `null]}`,
 	} {
 		recorder := httptest.NewRecorder()
 		handler.ServeHTTP(recorder, httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body)))

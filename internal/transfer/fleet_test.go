@@ -81,18 +81,6 @@ func (f *fleet) credentials(t testing.TB, serverID string) *pki.Credentials {
 	return credentials
 }
 
-// session is the one that bob has.
-func (f *fleet) session(t testing.TB) *session {
-	t.Helper()
-	f.listener.mu.Lock()
-	defer f.listener.mu.Unlock()
-	for s := range f.listener.sessions {
-		return s
-	}
-	t.Fatal("no session")
-	return nil
-}
-
 // get requests a path from bob.
 func (f *fleet) get(ctx context.Context, path string, compression bool) (*http.Response, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, URL(path), nil)

@@ -48,7 +48,7 @@ type ListenerConfig struct {
 	SessionIdleTimeout time.Duration
 
 	frameTimeout       time.Duration // for tests
-	answerCloseTimeout time.Duration // for tests
+	answerCloseTimeout time.Duration // for tests; else it is answerCloseTimeout
 }
 
 // Listener accepts sessions from other agents and serves HTTP requests on their streams.
@@ -100,7 +100,6 @@ func NewListener(config ListenerConfig) *Listener {
 	orDefault(&config.HandshakeTimeout, DefaultHandshakeTimeout)
 	orDefault(&config.RequestTimeout, DefaultRequestTimeout)
 	orDefault(&config.SessionIdleTimeout, DefaultSessionIdleTimeout)
-	orDefault(&config.answerCloseTimeout, answerCloseTimeout)
 	config.TLS = offering(config.TLS)
 	l := &Listener{
 		config:     config,
@@ -250,7 +249,7 @@ func (l *Listener) open(conn net.Conn, below holder, peer string, expires time.T
 	if ofPeer >= l.config.MaxSessionsPerPeer || len(l.sessions) >= l.config.MaxSessions {
 		return nil, fmt.Errorf("limit reached: %d sessions of this peer, %d in total", ofPeer, len(l.sessions))
 	}
-	mux, err := yamux.Server(newFrameConn(conn, below, l.config.frameTimeout), muxConfig(requestWindow, l.config.answerCloseTimeout, log))
+	mux, err := yamux.Server(newFrameConn(conn, below, l.config.frameTimeout), muxConfig(requestWindow, max(answerCloseTimeout, l.config.answerCloseTimeout), log))
 	if err != nil {
 		return nil, err
 	}

@@ -33,9 +33,10 @@ const (
 	// streamCloseTimeout is how long the remains of a stream wait on the dialling side for the peer to close its half. The accepting side closes
 	// as soon as a request is over, so whoever waits longer is gone or hostile.
 	streamCloseTimeout = time.Minute
-	// answerCloseTimeout is the same on the accepting side: after it yamux resets the stream, and throws away what the other side has
-	// received and not read yet. That may take its time, of a list of digests hours. remnantFactor bounds how many there are.
-	answerCloseTimeout = 24 * time.Hour
+	// answerCloseTimeout is that on the accepting side: none. yamux would reset the stream then, and throw away what the other side has
+	// received and not read yet, which may take it hours of a list of digests. remnantFactor bounds how many there are, and the dialling
+	// side's timeout, the session's idleness or its end remove them.
+	answerCloseTimeout = 0
 
 	// requestWindow is the receive window of the accepting side, per stream: yamux's smallest, since only requests
 	// arrive there. It bounds what a peer can make a listener hold.

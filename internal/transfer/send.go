@@ -19,9 +19,9 @@ type Sent struct {
 	Compressed bool   // it was offered, and made the whole smaller
 }
 
-// unheard is how many times the stall timeout a receiver may let a write wait. That it reads is heard of only once half a window is
+// receiverPatience is how many stall timeouts a write may wait for the receiver. That it reads is heard of only once half a window is
 // used up, which is 8 MiB on a long path; a receiver that is limited to little needs minutes for that. One that is gone is noticed by pings.
-const unheard = 5
+const receiverPatience = 5
 
 // flushBelow is the size in bytes below which a write is pushed out at once instead of waiting in net/http's buffers.
 const flushBelow = 64 << 10
@@ -216,7 +216,7 @@ func (o *wire) write(p []byte) error {
 }
 
 func (o *wire) push(p []byte) error {
-	if err := o.control.SetWriteDeadline(time.Now().Add(unheard * o.opts.StallTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	if err := o.control.SetWriteDeadline(time.Now().Add(receiverPatience * o.opts.StallTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}
 	if o.ctx.Err() != nil { // looked at after the deadline, which would otherwise undo the one that the context set

@@ -131,7 +131,7 @@ func TestASessionEndsWithTheCertificate(t *testing.T) {
 				for _, of := range []string{alice, bob} {
 					request := pki.Request{ServerID: of}
 					if of == id {
-						request.NotBefore, request.Lifetime = time.Now().Add(-time.Hour), time.Hour+3*time.Second
+						request.NotBefore, request.Lifetime = time.Now().Add(-time.Hour), time.Hour+8*time.Second
 					}
 					c, err := ca.Credentials(request)
 					must(t, err)
