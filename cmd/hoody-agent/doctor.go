@@ -96,7 +96,7 @@ func (p *program) diagnose(ctx context.Context, client *admin.Client) []doctor.F
 
 func printFindings(w io.Writer, findings []doctor.Finding) {
 	for _, finding := range findings {
-		fmt.Fprintf(w, "%-5s %-12s %s\n", finding.Level, finding.Check, strings.ReplaceAll(oneLine(finding.Text), "\n", " "))
+		fmt.Fprintf(w, "%-5s %-12s %s\n", finding.Level, finding.Check, oneLine(finding.Text))
 		if finding.Level != doctor.OK && finding.Hint != "" {
 			fmt.Fprintf(w, "%18s -> %s\n", "", oneLine(finding.Hint))
 		}

@@ -139,7 +139,7 @@ func (f *fleet) close() error {
 // place is where a server says it is.
 type place struct{ name, country, region, city string }
 
-// places are as in the API's documentation; a bigger fleet is numbered on.
+// placeOf is where the i-th server is: as in the API's documentation, numbered on in a bigger fleet.
 func placeOf(i int) place {
 	known := []place{
 		{"node-us", "US", "us-east", "Ashburn"},

@@ -149,7 +149,7 @@ func (s *fleetServer) storage() *sim.Pool {
 
 // Use implements demo.Guest.
 func (s *fleetServer) Use(ctx context.Context, containerID string, use func(root *os.Root) error) (err error) {
-	mount, err := s.storage().Mount(ctx, agent.InstanceDataset(agent.InstanceName(containerID)))
+	mount, err := s.storage().Mount(ctx, agent.ContainerDataset(containerID))
 	if err != nil {
 		return fmt.Errorf("files of container %s: %w", containerID, err)
 	}

@@ -95,9 +95,11 @@ func (p *program) rootCommand() *cobra.Command {
 	root.PersistentFlags().StringVarP(&p.configPath, "config", "c", config.DefaultPath, "configuration `file`")
 	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) { p.configNamed = cmd.Flags().Changed("config") }
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError(err) })
-	root.AddCommand(p.runCommand(), p.configCommand(), p.pkiCommand(), p.tokenCommand(), p.idCommand(), p.versionCommand(),
-		p.statusCommand(), p.jobsCommand(), p.containersCommand(), p.lineageCommand(), p.findingsCommand(), p.verifyCommand(), p.cancelCommand(), p.drainCommand(), p.gcCommand(), p.doctorCommand(), p.joinCommand(),
-		p.recoverCommand(), p.devCommand(), p.demoCommand(), p.documentationCommand())
+	root.AddCommand(
+		p.runCommand(), p.configCommand(), p.pkiCommand(), p.tokenCommand(), p.idCommand(), p.versionCommand(),
+		p.statusCommand(), p.jobsCommand(), p.containersCommand(), p.lineageCommand(), p.findingsCommand(), p.verifyCommand(),
+		p.cancelCommand(), p.drainCommand(), p.gcCommand(), p.doctorCommand(), p.joinCommand(), p.recoverCommand(),
+		p.devCommand(), p.demoCommand(), p.documentationCommand())
 	return root
 }
 

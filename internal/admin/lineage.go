@@ -129,7 +129,7 @@ func (r *Relative) describe(f *family, container *store.Container) {
 	if r.Here = container.ServerID == f.ServerID; !r.Here {
 		return
 	}
-	dataset, ok := f.datasets[agent.InstanceDataset(agent.InstanceName(container.ID))]
+	dataset, ok := f.datasets[agent.ContainerDataset(container.ID)]
 	if !ok {
 		return
 	}

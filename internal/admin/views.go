@@ -105,7 +105,7 @@ func (s *server) containers(ctx context.Context) ([]Container, error) {
 	}
 	containers := []Container{}
 	for _, record := range s.mirror.ContainersOnServer(s.ServerID) {
-		dataset := agent.InstanceDataset(agent.InstanceName(record.ID))
+		dataset := agent.ContainerDataset(record.ID)
 		container := Container{
 			ID: record.ID, Name: record.Name, Project: Named{ID: record.ProjectID}, Status: string(record.Status),
 			Snapshots: record.SnapshotCount, Job: record.JobID, Failure: record.FailureReason,

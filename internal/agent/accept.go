@@ -144,17 +144,15 @@ func (a *Agent) checkServer(tx *store.Tx, id string, newContainer bool) (store.S
 	if len(mirror.OpenJobs(id)) >= a.options.MaxOpenJobs {
 		return store.Server{}, errdefs.New(errdefs.ErrUnavailable, "", "Server %s has too many operations in progress", server.Name)
 	}
-	if newContainer {
-		if err := refuseDraining(server); err != nil {
-			return store.Server{}, err
-		}
+	if !newContainer {
+		return server, nil
+	}
+	if err := refuseDraining(server); err != nil {
+		return store.Server{}, err
 	}
 	// Counted in the mirror: creates that arrive together may pass the limit by a few, which a capacity bears and a
 	// counter that every create of a server writes would not.
-	if newContainer {
-		return server, a.checkRoom(server, len(mirror.ContainersOnServer(id)))
-	}
-	return server, nil
+	return server, a.checkRoom(server, len(mirror.ContainersOnServer(id)))
 }
 
 // checkOverfull refuses work on a server that has more containers than its limit. One that is just full goes on.

@@ -101,12 +101,12 @@ func (a *Agent) SampleActivity(ctx context.Context) error {
 	}
 	at := a.now() // every change that was seen was before
 	var before store.Activity
-	if known, ok := a.store.Mirror().Activity(a.id); ok {
+	if known, ok := a.store.Mirror().Activity(a.serverID); ok {
 		before = *known
 	}
 	looks := make(map[string]look)
-	for _, container := range a.store.Mirror().ContainersOnServer(a.id) {
-		dataset, there := measured[InstanceDataset(InstanceName(container.ID))]
+	for _, container := range a.store.Mirror().ContainersOnServer(a.serverID) {
+		dataset, there := measured[ContainerDataset(container.ID)]
 		if container.SourceContainerID != "" {
 			continue
 		}
@@ -122,7 +122,7 @@ func (a *Agent) SampleActivity(ctx context.Context) error {
 	if err := a.findNewest(ctx, looks); err != nil {
 		return fmt.Errorf("sample activity: %w", err)
 	}
-	after := store.Activity{ServerID: a.id, Containers: make(map[string]store.FileState, len(looks))}
+	after := store.Activity{ServerID: a.serverID, Containers: make(map[string]store.FileState, len(looks))}
 	for id, l := range looks {
 		if l.seen && l.changed() {
 			l.now.ChangedAt = at
@@ -170,7 +170,7 @@ func (a *Agent) findNewest(ctx context.Context, looks map[string]look) error {
 	}
 	for _, id := range wanted {
 		l := looks[id]
-		dataset, err := find(ctx, InstanceDataset(InstanceName(id)))
+		dataset, err := find(ctx, ContainerDataset(id))
 		if err != nil && !errors.Is(err, errdefs.ErrNotFound) {
 			return err
 		}

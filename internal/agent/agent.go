@@ -36,7 +36,7 @@ type Options struct {
 
 	UndoSnapshots    int           // kept of what syncs and restores displace, per container; 3 by default, negative for none
 	UndoExpiry       time.Duration // after which those go; 7 days by default
-	ExpiryInterval   time.Duration // how often is looked for expired snapshots; 1 min by default
+	ExpiryInterval   time.Duration // how often expired snapshots are looked for; 1 min by default
 	ClockTrial       time.Duration // for how long the clock has to go steadily before anything expires by it; 10 min by default, negative: not at all
 	DiffLimit        int           // changed paths looked at before a container counts as changed; 1,000 by default
 	StopTimeout      time.Duration // for a clean stop before a swap; 30 s by default
@@ -71,22 +71,22 @@ type Observer struct {
 
 // Agent serves requests and performs the jobs of one server. Its methods may be called concurrently.
 type Agent struct {
-	options Options
-	id      string // server id
-	store   *store.Store
-	pool    Pool
-	runtime Runtime
-	peers   Peers
-	log     *zap.Logger
-	now     func() time.Time
+	options  Options
+	serverID string
+	store    *store.Store
+	pool     Pool
+	runtime  Runtime
+	peers    Peers
+	log      *zap.Logger
+	now      func() time.Time
 
-	freezes   *freezeRounds
-	manifests *manifestCache
-	inFlight  *inFlight
-	underWay  transfersUnderWay
-	heavy     *semaphore.Weighted // a slot per heavy phase
-	starts    *semaphore.Weighted // a slot per start of what is new
-	instances *turns              // by container: settings that are being applied to its instance
+	freezes       *freezeRounds
+	manifests     *manifestCache
+	inFlight      *inFlight
+	underWay      transfersUnderWay
+	heavy         *semaphore.Weighted // a slot per heavy phase
+	starts        *semaphore.Weighted // a slot per start of what is new
+	settingsTurns *turns              // by container
 
 	sampling  sync.Mutex    // held while files are looked at
 	measuring chan struct{} // a slot per instance being measured
@@ -139,7 +139,7 @@ func New(options Options) (*Agent, error) {
 	}
 	return &Agent{
 		options:   options,
-		id:        options.Server.ID,
+		serverID:  options.Server.ID,
 		store:     options.Store,
 		pool:      options.Pool,
 		runtime:   options.Runtime,
@@ -152,15 +152,15 @@ func New(options Options) (*Agent, error) {
 		heavy:     semaphore.NewWeighted(int64(options.MaxHeavyPhases)),
 		starts:    semaphore.NewWeighted(int64(options.MaxHeavyPhases)),
 
-		pins:       newPins(),
-		unseen:     newUnseen(),
-		collecting: make(chan struct{}, 1),
-		collectDue: make(chan struct{}, 1),
-		instances:  newTurns(),
-		findings:   findings{soon: make(chan struct{}, 1)},
-		measuring:  make(chan struct{}, maxMeasuring),
-		verifying:  make(chan struct{}, maxVerifying),
-		registered: make(chan struct{}),
+		pins:          newPins(),
+		unseen:        newUnseen(),
+		collecting:    make(chan struct{}, 1),
+		collectDue:    make(chan struct{}, 1),
+		settingsTurns: newTurns(),
+		findings:      findings{soon: make(chan struct{}, 1)},
+		measuring:     make(chan struct{}, maxMeasuring),
+		verifying:     make(chan struct{}, maxVerifying),
+		registered:    make(chan struct{}),
 	}, nil
 }
 
@@ -185,10 +185,10 @@ func (a *Agent) Run(ctx context.Context) error {
 		return fmt.Errorf("compare pool and records: %w", err)
 	}
 	a.holdOpenJobs(nil)
-	a.measure(ctx)
+	a.refreshSizes(ctx)
 	lease, err := a.store.Register(ctx, a.options.Server)
 	if err != nil {
-		return fmt.Errorf("register server %s: %w", a.id, err)
+		return fmt.Errorf("register server %s: %w", a.serverID, err)
 	}
 	close(a.registered)
 	group, ctx := errgroup.WithContext(ctx)
@@ -207,7 +207,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-lease.Lost():
-			return errdefs.New(errdefs.ErrBusy, "", "somebody else took over server %s", a.id).WithCause(lease.Cause())
+			return errdefs.New(errdefs.ErrBusy, "", "somebody else took over server %s", a.serverID).WithCause(lease.Cause())
 		}
 	})
 	err = group.Wait()

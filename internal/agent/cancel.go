@@ -67,7 +67,7 @@ func (a *Agent) cancel(tx *store.Tx, job store.Job) error {
 	if job.CancelledAt != nil {
 		return nil
 	}
-	job.CancelledAt = ptr(a.now())
+	job.CancelledAt = new(a.now())
 	// The source is free at once: the job's own server may be the one that never comes back.
 	if err := releaseSource(tx, job); err != nil {
 		return err
@@ -97,7 +97,7 @@ func (r *run) awaitPredecessor(ctx context.Context) error {
 	if err := r.refuseHeld(r.job.After); err != nil { // the agent that took the request could not know
 		return err
 	}
-	_, err := r.store.WaitJob(ctx, r.id, r.job.After)
+	_, err := r.store.WaitJob(ctx, r.serverID, r.job.After)
 	if errors.Is(err, errdefs.ErrNotFound) {
 		return nil
 	}

@@ -36,7 +36,7 @@ func (r *run) clone(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if current, exists := inventory.Dataset(InstanceDataset(InstanceName(r.job.ContainerID))); exists && r.made(current) {
+	if current, exists := inventory.Dataset(ContainerDataset(r.job.ContainerID)); exists && r.made(current) {
 		return nil // swapped in already
 	}
 	if _, exists := inventory.Dataset(incomingDataset(r.job.ID)); exists {
@@ -66,7 +66,7 @@ func (r *run) prepare(ctx context.Context) error {
 	incoming := incomingDataset(r.job.ID)
 	spec := identity.Spec{AuthorizedKey: container.SSHPublicKey, RemoveKeys: withLateKeys(container.InheritedKeys, r.job), Hostname: container.Name}
 	if r.job.Kind != store.JobCopy {
-		if spec.Carried, err = r.keepIdentity(ctx, InstanceDataset(InstanceName(container.ID))); err != nil {
+		if spec.Carried, err = r.keepIdentity(ctx, ContainerDataset(container.ID)); err != nil {
 			return err
 		}
 	}
@@ -132,7 +132,7 @@ func withTree(ctx context.Context, pool Pool, dataset string, use func(Mount) er
 
 // swapped tells whether the job's generation is the container's current one already.
 func (r *run) swapped(ctx context.Context) (bool, error) {
-	current, err := r.pool.Dataset(ctx, InstanceDataset(InstanceName(r.job.ContainerID)))
+	current, err := r.pool.Dataset(ctx, ContainerDataset(r.job.ContainerID))
 	if errors.Is(err, errdefs.ErrNotFound) {
 		return false, nil
 	}
@@ -163,7 +163,7 @@ func (r *run) swap(ctx context.Context) error {
 			return err
 		}
 		if err := r.journal(ctx, func(job *store.Job) {
-			job.StoppedAt, job.PriorIDMap, job.PriorStatus = ptr(r.now()), before.IDMap, prior
+			job.StoppedAt, job.PriorIDMap, job.PriorStatus = new(r.now()), before.IDMap, prior
 		}); err != nil {
 			return err
 		}
@@ -311,7 +311,7 @@ func listAdopted(tx *store.Tx, job store.Job, container *store.Container) error 
 		snapshot.Name = snapshotName(history, &snapshot.Name, snapshot.CreatedAt)
 		history.Snapshots = append(history.Snapshots, snapshot)
 	}
-	slices.SortStableFunc(history.Snapshots, func(x, y store.Snapshot) int { return x.CreatedAt.Compare(y.CreatedAt) })
+	sortByAge(history.Snapshots)
 	container.SnapshotCount = countUserSnapshots(history)
 	return tx.PutHistory(history)
 }
@@ -358,7 +358,7 @@ func (r *run) displace(ctx context.Context, current, aside string) error {
 
 // swapBack undoes swap: the displaced generation is current again, the new one where it was before.
 func (r *run) swapBack(ctx context.Context) error {
-	current := InstanceDataset(InstanceName(r.job.ContainerID))
+	current := ContainerDataset(r.job.ContainerID)
 	swapped, err := r.swapped(ctx)
 	if err != nil {
 		return err

@@ -110,7 +110,7 @@ func (c *collection) round(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	plan := lineage.Collect(inventory, references(c.id, c.now(), inventory, records, c.pins.kept(), c.inFlight.leftBehind()))
+	plan := lineage.Collect(inventory, references(c.serverID, c.now(), inventory, records, c.pins.kept(), c.inFlight.leftBehind()))
 	if c.report.Objects == nil {
 		c.report.Objects = plan.Objects
 	}
@@ -156,7 +156,7 @@ func (c *collection) exclude(ctx context.Context) (release func(), err error) {
 	return release, err
 }
 
-// leftForLater: it is in use, it moved, or there is no room for the step now.
+// leftForLater tells whether a step failed because its object is in use or has moved, or there is no room for it now.
 func leftForLater(err error) bool {
 	return errors.Is(err, errdefs.ErrBusy) || errors.Is(err, errdefs.ErrNotFound) || errors.Is(err, errdefs.ErrAlreadyExists) ||
 		errors.Is(err, errdefs.ErrExhausted) || errors.Is(err, errdefs.ErrFailedPrecondition)
@@ -245,8 +245,8 @@ func (c *collection) destroyEmpty(ctx context.Context, name string) error {
 
 // conclude looks what is gone, for the report, and removes the tombstones that are done with.
 func (c *collection) conclude(ctx context.Context) error {
-	// Tombstones, lists, pool, here: what a tombstone names and a later list has is listed by somebody else than who deleted it, and
-	// what the pool does not hold then is gone.
+	// Read in this order: tombstones, lists, pool. What a tombstone names and a later list has is listed by another container than the
+	// one that deleted it; what the pool, read last, does not hold is gone.
 	tombstones, err := c.store.Tombstones(ctx)
 	if err != nil {
 		return err
@@ -303,7 +303,7 @@ type heldVersion struct {
 func (c *collection) pruneTombstones(ctx context.Context, records store.References, held map[lineage.GUID]bool) error {
 	here := make(map[string]bool)
 	for _, container := range records.Containers {
-		here[container.ID] = container.ServerID == c.id
+		here[container.ID] = container.ServerID == c.serverID
 	}
 	listed := make(map[lineage.GUID]bool)
 	for _, history := range records.Histories {
@@ -313,7 +313,7 @@ func (c *collection) pruneTombstones(ctx context.Context, records store.Referenc
 	}
 	over := func(guid lineage.GUID) bool { return !held[guid] || listed[guid] }
 	for _, tombstone := range records.Tombstones {
-		if tombstone.ServerID != c.id || len(tombstone.Snapshots) > 0 && !slices.ContainsFunc(tombstone.Snapshots, over) {
+		if tombstone.ServerID != c.serverID || len(tombstone.Snapshots) > 0 && !slices.ContainsFunc(tombstone.Snapshots, over) {
 			continue
 		}
 		if _, err := c.store.Update(ctx, func(tx *store.Tx) error {

@@ -68,7 +68,7 @@ func (s *server) agents() []string {
 func (s *server) depth(container store.Container) int {
 	inventory := s.inventory()
 	depth := 0
-	for name := agent.InstanceDataset(agent.InstanceName(container.ID)); name != ""; depth++ {
+	for name := agent.ContainerDataset(container.ID); name != ""; depth++ {
 		dataset, _ := inventory.Dataset(name)
 		name, _, _ = lineage.SplitSnapshot(dataset.Origin)
 	}
@@ -87,7 +87,7 @@ func (s *server) object(report agent.Report, name string) lineage.Object {
 }
 
 func dataset(container store.Container) string {
-	return agent.InstanceDataset(agent.InstanceName(container.ID))
+	return agent.ContainerDataset(container.ID)
 }
 
 // taken takes a snapshot of a container for its user.

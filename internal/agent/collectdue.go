@@ -75,10 +75,10 @@ func (a *Agent) released(old, new *store.Container) bool {
 	switch {
 	case old == nil:
 		return false
-	case old.ServerID == a.id:
+	case old.ServerID == a.serverID:
 		return new != nil && new.SnapshotCount < old.SnapshotCount
 	default:
 		source, known := a.store.Mirror().Container(old.SourceContainerID)
-		return known && source.ServerID == a.id && (new == nil || syncBase(new) != syncBase(old))
+		return known && source.ServerID == a.serverID && (new == nil || syncBase(new) != syncBase(old))
 	}
 }

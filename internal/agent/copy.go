@@ -260,7 +260,7 @@ func (r *run) undoCopy(ctx context.Context) error {
 	})
 }
 
-// tombstoneHistory records that nobody lists, on a failed copy's account, the history that came along for it.
+// tombstoneHistory buries the history that came along for a copy that failed: nobody lists it.
 func (a *Agent) tombstoneHistory(tx *store.Tx, job store.Job, container store.Container) error {
 	if job.Kind != store.JobCopy {
 		return nil
@@ -268,7 +268,7 @@ func (a *Agent) tombstoneHistory(tx *store.Tx, job store.Job, container store.Co
 	return a.addTombstone(tx, container, guidsIn(job.History))
 }
 
-// releaseSource takes back a failed job's claim to freeze its source.
+// releaseSource takes back a job's claim to freeze its source.
 func releaseSource(tx *store.Tx, job store.Job) error {
 	if job.SourceID == "" {
 		return nil

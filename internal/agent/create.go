@@ -127,13 +127,13 @@ func (r *run) createInstance(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("create from image %s: %w", container.Image, err)
 	}
-	return r.pool.SetProperties(ctx, InstanceDataset(InstanceName(container.ID)), generationProperties(container, r.job.ID))
+	return r.pool.SetProperties(ctx, ContainerDataset(container.ID), generationProperties(container, r.job.ID))
 }
 
 // takeOverInstance goes on with the instance that an earlier attempt made. One without files, whose making was cut off, goes, and
 // is made again.
 func (r *run) takeOverInstance(ctx context.Context, container store.Container) error {
-	err := r.pool.SetProperties(ctx, InstanceDataset(InstanceName(container.ID)), generationProperties(container, r.job.ID))
+	err := r.pool.SetProperties(ctx, ContainerDataset(container.ID), generationProperties(container, r.job.ID))
 	if !errors.Is(err, errdefs.ErrNotFound) {
 		return err
 	}
@@ -149,7 +149,7 @@ func (r *run) prepareCreated(ctx context.Context) error {
 		return err
 	}
 	spec := identity.Spec{AuthorizedKey: container.SSHPublicKey, Hostname: container.Name}
-	return r.establish(ctx, InstanceDataset(InstanceName(container.ID)), spec)
+	return r.establish(ctx, ContainerDataset(container.ID), spec)
 }
 
 func (r *run) startCreated(ctx context.Context) error { return r.start(ctx, true) }

@@ -75,7 +75,7 @@ func (r *run) stopForDelete(ctx context.Context) error {
 }
 
 func (r *run) moveAside(ctx context.Context) error {
-	current := InstanceDataset(InstanceName(r.job.ContainerID))
+	current := ContainerDataset(r.job.ContainerID)
 	dataset, err := r.pool.Dataset(ctx, current)
 	if errors.Is(err, errdefs.ErrNotFound) {
 		return nil
@@ -102,7 +102,7 @@ func (r *run) deleteInstance(ctx context.Context) error {
 func (r *run) finishDelete(ctx context.Context) error {
 	return r.record(ctx, func(tx *store.Tx, job *store.Job) error {
 		job.State, job.Error = store.JobDone, nil
-		job.FinishedAt = ptr(r.now())
+		job.FinishedAt = new(r.now())
 		container, err := tx.Container(job.ContainerID)
 		if errors.Is(err, errdefs.ErrNotFound) {
 			return nil

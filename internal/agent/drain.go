@@ -13,7 +13,7 @@ import (
 // other servers. It stands in the server's record, so it outlasts restarts.
 func (a *Agent) Drain(ctx context.Context, on bool) error {
 	err := a.update(ctx, func(tx *store.Tx) error {
-		server, err := tx.Server(a.id)
+		server, err := tx.Server(a.serverID)
 		if err != nil || server.Draining == on {
 			return err
 		}
@@ -21,7 +21,7 @@ func (a *Agent) Drain(ctx context.Context, on bool) error {
 		return tx.PutServer(server)
 	})
 	if err != nil {
-		return fmt.Errorf("drain server %s: %w", a.id, err)
+		return fmt.Errorf("drain server %s: %w", a.serverID, err)
 	}
 	return nil
 }

@@ -49,7 +49,7 @@ func (a *Agent) sweepExpired(ctx context.Context) {
 // pool does not belong to, until they are recovered.
 func (a *Agent) DropExpiredSnapshots(ctx context.Context) (total int, failed error) {
 	var due []string
-	for _, container := range a.store.Mirror().ContainersOnServer(a.id) {
+	for _, container := range a.store.Mirror().ContainersOnServer(a.serverID) {
 		history, ok := a.store.Mirror().History(container.ID)
 		if ok && slices.ContainsFunc(history.Snapshots, a.expired) {
 			due = append(due, container.ID)

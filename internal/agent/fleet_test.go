@@ -491,7 +491,7 @@ func (f *fleet) read(container store.Container, path string) string {
 
 func (f *fleet) withRootfs(container store.Container, use func(agent.Mount)) {
 	f.t.Helper()
-	mount, err := f.serverOf(container).pool.Mount(f.ctx, agent.InstanceDataset(agent.InstanceName(container.ID)))
+	mount, err := f.serverOf(container).pool.Mount(f.ctx, agent.ContainerDataset(container.ID))
 	f.must(err)
 	defer func() { f.must(mount.Unmount(f.ctx)) }()
 	use(mount)

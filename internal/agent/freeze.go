@@ -52,7 +52,7 @@ func (a *Agent) jobOfPeer(ctx context.Context, peer, jobID string) (store.Job, e
 		return store.Job{}, err
 	}
 	reads := job.Kind == store.JobCopy || job.Kind == store.JobSync
-	if err != nil || !job.Open() || job.CancelledAt != nil && job.Freeze.GUID == 0 || !reads || job.ServerID != peer || job.SourceServerID != a.id {
+	if err != nil || !job.Open() || job.CancelledAt != nil && job.Freeze.GUID == 0 || !reads || job.ServerID != peer || job.SourceServerID != a.serverID {
 		return store.Job{}, errdefs.New(errdefs.ErrPermissionDenied, "", "server %s has no open job %s on this server", peer, jobID)
 	}
 	return job, nil
@@ -111,6 +111,7 @@ func (f *freezeRounds) close(container string, round *freezeRound) []store.Job {
 	return round.jobs
 }
 
+// freeze lets the job share the container's next snapshot with all who ask before it is made; the first of them makes it.
 func (a *Agent) freeze(ctx context.Context, job store.Job) error {
 	round, turn, leads := a.freezes.join(job)
 	if !leads {
@@ -191,7 +192,7 @@ func (a *Agent) freezeFor(ctx context.Context, containerID string, jobs []store.
 	frozen.Name, frozen.GUID, frozen.Reused = reusable.Name, reusable.GUID, reused
 	if !reused {
 		frozen.Name = newFreezeName(frozen.At)
-		if err := a.recordFreeze(ctx, containerID, fresh, store.Freeze{}, func(job *store.Job) {
+		if err := a.changeFreezes(ctx, containerID, fresh, store.Freeze{}, func(job *store.Job) {
 			job.Freeze = store.Freeze{Name: frozen.Name, At: frozen.At}
 		}); err != nil {
 			return err
@@ -217,7 +218,7 @@ func (a *Agent) recordFrozen(ctx context.Context, containerID string, instance I
 	a.log.Info("froze container", zap.String("container", containerID), zap.String("snapshot", frozen.Name), zap.Bool("reused", frozen.Reused), zap.Int("jobs", len(jobs)))
 	first := jobs[0].ID
 	for some := range slices.Chunk(jobs, max(1, maxFreezeHistory/max(1, len(goesAlong)))) {
-		if err := a.recordFreeze(ctx, containerID, some, frozen, func(job *store.Job) {
+		if err := a.changeFreezes(ctx, containerID, some, frozen, func(job *store.Job) {
 			job.Freeze = frozen
 			job.Freeze.Reused = frozen.Reused || job.ID != first
 			job.IDMap = instance.IDMap
@@ -282,7 +283,7 @@ func (a *Agent) freezeSnapshot(ctx context.Context, job store.Job) error {
 			frozen.At, idMap = snapshot.CreatedAt, snapshot.IDMap
 		}
 	}
-	return a.recordFreeze(ctx, job.SourceID, []store.Job{job}, frozen, func(job *store.Job) {
+	return a.changeFreezes(ctx, job.SourceID, []store.Job{job}, frozen, func(job *store.Job) {
 		job.Freeze, job.IDMap, job.Config, job.RootSize, job.History = frozen, idMap, instance.Config, instance.RootSize, goesAlong
 	})
 }
@@ -393,9 +394,9 @@ func syncBase(container *store.Container) lineage.GUID {
 	}
 }
 
-// recordFreeze changes the freeze of those jobs that are still open; a recorded GUID also releases the source.
+// changeFreezes changes the freeze of those jobs that are still open; a recorded GUID also releases the source.
 // made is the snapshot that it was made into, zero before it is there.
-func (a *Agent) recordFreeze(ctx context.Context, containerID string, jobs []store.Job, made store.Freeze, change func(*store.Job)) error {
+func (a *Agent) changeFreezes(ctx context.Context, containerID string, jobs []store.Job, made store.Freeze, change func(*store.Job)) error {
 	return a.persist(ctx, func(tx *store.Tx) error {
 		container, err := tx.Container(containerID)
 		gone := errors.Is(err, errdefs.ErrNotFound)
@@ -403,7 +404,7 @@ func (a *Agent) recordFreeze(ctx context.Context, containerID string, jobs []sto
 			return err
 		}
 		keys := inheritedKeys(container)
-		frozen := make(map[string]bool)
+		released := make(map[string]bool)
 		for _, asked := range jobs {
 			job, err := tx.Job(asked.ServerID, asked.ID)
 			if errors.Is(err, errdefs.ErrNotFound) {
@@ -413,12 +414,12 @@ func (a *Agent) recordFreeze(ctx context.Context, containerID string, jobs []sto
 				return err
 			}
 			if !job.Open() || job.Freeze.GUID != 0 {
-				frozen[job.ID] = true
+				released[job.ID] = true
 				continue
 			}
 			change(&job)
 			job.LateKeys = keys[min(job.KnownKeys, len(keys)):]
-			frozen[job.ID] = job.Freeze.GUID != 0
+			released[job.ID] = job.Freeze.GUID != 0
 			if err := tx.PutJob(job); err != nil {
 				return err
 			}
@@ -426,7 +427,7 @@ func (a *Agent) recordFreeze(ctx context.Context, containerID string, jobs []sto
 		if gone {
 			return nil
 		}
-		container.PendingFreezes = slices.DeleteFunc(container.PendingFreezes, func(id string) bool { return frozen[id] })
+		container.PendingFreezes = slices.DeleteFunc(container.PendingFreezes, func(id string) bool { return released[id] })
 		noteFrozen(&container, made)
 		return tx.PutContainer(container)
 	})

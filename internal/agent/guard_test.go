@@ -317,7 +317,7 @@ func TestAGenerationInUseIsNotDisplaced(t *testing.T) {
 	copied := f.settled(f.copy(source, here, agent.CopyRequest{}).ID, store.StatusRunning)
 	f.write(copied, "data/local", []byte("in use"))
 	f.write(source, "data/new", []byte("new"))
-	current := agent.InstanceDataset(agent.InstanceName(copied.ID))
+	current := agent.ContainerDataset(copied.ID)
 	// The attempt that moves it ends before it has looked whether it is in use.
 	here.setFault(func(op, object string) error {
 		if op == "rename:after" && strings.HasPrefix(object, current) {
@@ -343,7 +343,7 @@ func TestAnUnsupportedSourceFailsTheCopyWithTheReason(t *testing.T) {
 	f := newFleet(t, 1)
 	here := f.servers[0]
 	source := f.create(here, "source")
-	nested := agent.InstanceDataset(agent.InstanceName(source.ID)) + "/inner"
+	nested := agent.ContainerDataset(source.ID) + "/inner"
 	f.must(here.pool.Create(f.ctx, nested, nil))
 	failed := f.settled(f.copy(source, here, agent.CopyRequest{}).ID, store.StatusFailed)
 	if !strings.Contains(failed.FailureReason, "nested dataset inner") {
@@ -354,6 +354,12 @@ func TestAnUnsupportedSourceFailsTheCopyWithTheReason(t *testing.T) {
 	}
 	f.must(here.agent.DeleteContainer(f.ctx, caller, failed.ID))
 	f.must(here.pool.Destroy(f.ctx, nested))
+	f.must(here.runtime.SetUnsupported(agent.InstanceName(source.ID), "the custom volume data is attached"))
+	failed = f.settled(f.copy(source, here, agent.CopyRequest{}).ID, store.StatusFailed)
+	if !strings.Contains(failed.FailureReason, "the custom volume data is attached") {
+		t.Errorf("reason: %q", failed.FailureReason)
+	}
+	f.must(here.agent.DeleteContainer(f.ctx, caller, failed.ID))
 	f.must(here.agent.DeleteContainer(f.ctx, caller, source.ID))
 }
 
@@ -391,7 +397,7 @@ func TestAFailureThatCannotBeUndoneSaysWhyAndLetsGoOfTheSource(t *testing.T) {
 	f := newFleet(t, 1)
 	here := f.servers[0]
 	source := f.create(here, "source")
-	nested := agent.InstanceDataset(agent.InstanceName(source.ID)) + "/inner"
+	nested := agent.ContainerDataset(source.ID) + "/inner"
 	f.must(here.pool.Create(f.ctx, nested, nil))
 	tries := 0
 	here.setFault(func(op, _ string) error {

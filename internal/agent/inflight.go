@@ -10,11 +10,11 @@ import (
 // inFlight knows which snapshots are on their way into this pool, so that no two replications fetch the same one:
 // who wants a snapshot in flight waits for it and plans again.
 type inFlight struct {
-	mu      sync.Mutex
-	ended   int                       // claims so far: a plan made before the last one ended may be out of date
-	arrival map[arrival]chan struct{} // closed when it is there, or the replication that brings it ends
-	wanted  map[lineage.GUID]int      // by how many jobs that still lack it
-	left    map[string]lineage.GUID   // datasets with a stream half received that such a job will take over
+	mu       sync.Mutex
+	ended    int                       // claims so far: a plan made before the last one ended may be out of date
+	arrivals map[arrival]chan struct{} // closed when it is there, or the replication that brings it ends
+	wanted   map[lineage.GUID]int      // by how many jobs that still lack it
+	left     map[string]lineage.GUID   // datasets with a stream half received that such a job will take over
 }
 
 // arrival is a snapshot on its way. Each owner brings an image of his own.
@@ -24,7 +24,7 @@ type arrival struct {
 }
 
 func newInFlight() *inFlight {
-	return &inFlight{arrival: make(map[arrival]chan struct{}), wanted: make(map[lineage.GUID]int), left: make(map[string]lineage.GUID)}
+	return &inFlight{arrivals: make(map[arrival]chan struct{}), wanted: make(map[lineage.GUID]int), left: make(map[string]lineage.GUID)}
 }
 
 // want notes that a job lacks the snapshots, until release.
@@ -88,7 +88,7 @@ func (f *inFlight) claim(wanted []arrival, planned int) (claimed *claim, wait <-
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, snapshot := range wanted {
-		if busy, taken := f.arrival[snapshot]; taken {
+		if busy, taken := f.arrivals[snapshot]; taken {
 			return nil, busy, false
 		}
 	}
@@ -98,7 +98,7 @@ func (f *inFlight) claim(wanted []arrival, planned int) (claimed *claim, wait <-
 		return nil, past, false
 	}
 	for _, snapshot := range wanted {
-		f.arrival[snapshot] = make(chan struct{})
+		f.arrivals[snapshot] = make(chan struct{})
 	}
 	return &claim{inFlight: f, open: slices.Clone(wanted)}, nil, true
 }
@@ -130,8 +130,8 @@ func (c *claim) end() {
 // release is called under the lock.
 func (c *claim) release(snapshots ...arrival) {
 	for _, snapshot := range snapshots {
-		close(c.inFlight.arrival[snapshot])
-		delete(c.inFlight.arrival, snapshot)
+		close(c.inFlight.arrivals[snapshot])
+		delete(c.inFlight.arrivals, snapshot)
 	}
 	c.inFlight.ended++
 }

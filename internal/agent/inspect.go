@@ -177,7 +177,7 @@ func (i *inspection) dataset(s scene, dataset lineage.Dataset, known map[string]
 		i.add(FindingFilesDeleted, dataset.Name, "The agent takes it back among its generations.",
 			"the runtime deleted the instance of container %s; its files are in %s", id, dataset.Name)
 		i.takeBack = append(i.takeBack, dataset.Name)
-	case !known[id] && dataset.Name == InstanceDataset(InstanceName(id)):
+	case !known[id] && dataset.Name == ContainerDataset(id):
 		i.add(FindingFilesUnknown, dataset.Name, "With the agent stopped, `hoody-agent recover --apply` makes a record from what is there.",
 			"%s has the files of container %s, of which there is no record", dataset.Name, id)
 	}

@@ -18,7 +18,7 @@ import (
 type phase struct {
 	name string
 	do   func(*run, context.Context) error
-	// patient phases are tried for as long as it takes while their errors are retryable; the others give up after impatience attempts.
+	// patient phases are tried for as long as it takes while their errors are retryable; the others give up after maxAttempts attempts.
 	patient bool
 	// An outage of the runtime is no reason to give up a phase that outlasts it: undoing needs the runtime just as well, and the
 	// container may run on what was done already, and write.
@@ -44,7 +44,7 @@ func (p phase) givesUp(err error, attempt, unexplained int) bool {
 		return unexplained >= startAttempts
 	}
 	patient := p.patient || p.outlastsRuntime && errors.Is(err, errdefs.ErrUnavailable)
-	return !errdefs.Retryable(err) || !patient && attempt >= impatience
+	return !errdefs.Retryable(err) || !patient && attempt >= maxAttempts
 }
 
 // operation is what a kind of job does. The last phase finishes the job's record; undo, after a final failure, brings
@@ -63,8 +63,8 @@ const (
 	// than "exit status 1", and to undo is expensive then. A container that cannot start fails again at once.
 	startAttempts = 3
 	// startTurn is how long a start waits for its turn at most.
-	startTurn  = 10 * time.Minute
-	impatience = 10 // some 20 seconds: a restart of Incus, or its hold on a mount after a file was pushed
+	startTurn   = 10 * time.Minute
+	maxAttempts = 10 // some 20 seconds: a restart of Incus, or its hold on a mount after a file was pushed
 )
 
 func operationOf(kind store.JobKind) operation {
@@ -108,7 +108,7 @@ type run struct {
 // queue behind somebody's transfer. What is heavy takes a slot where it gets heavy. trusted is the load of the records that
 // were compared with the pool's stamp; with each later one that is done again before a job is taken up.
 func (a *Agent) performJobs(ctx context.Context, trusted uint64) error {
-	changes, stop := a.store.JobChanges(a.id)
+	changes, stop := a.store.JobChanges(a.serverID)
 	defer stop()
 	var (
 		workers  sync.WaitGroup
@@ -123,7 +123,7 @@ func (a *Agent) performJobs(ctx context.Context, trusted uint64) error {
 		return active[jobID] != nil
 	}
 	for {
-		jobs := a.store.Mirror().OpenJobs(a.id)
+		jobs := a.store.Mirror().OpenJobs(a.serverID)
 		if loads := a.store.Mirror().Loads(); loads != trusted {
 			if err := a.holdReturned(ctx, atWork); err != nil {
 				a.log.Warn("jobs are not taken up until records and pool are compared", zap.Error(err))
@@ -176,14 +176,16 @@ func (a *Agent) performJobs(ctx context.Context, trusted uint64) error {
 
 // perform takes one job from where its journal stands to its end, or to the end of ctx. It gives the job up when cancelled is done.
 func (a *Agent) perform(ctx context.Context, job store.Job, cancelled context.Context) {
-	r := &run{Agent: a, job: job, cancelled: cancelled, log: a.log.With(zap.String("job", job.ID), zap.String("kind", string(job.Kind)), zap.String("container", job.ContainerID), zap.String("request_id", job.RequestID))}
+	log := a.log.With(zap.String("job", job.ID), zap.String("kind", string(job.Kind)),
+		zap.String("container", job.ContainerID), zap.String("request_id", job.RequestID))
+	r := &run{Agent: a, job: job, cancelled: cancelled, log: log}
 	ctx = withRequestID(ctx, job.RequestID)
 	defer r.want(nil)
 	// The mirror may lag behind what this very agent wrote a moment ago; the journal is read where it is true.
 	if err := r.journal(ctx, func(job *store.Job) {
 		job.State = store.JobRunning
 		if job.StartedAt == nil {
-			job.StartedAt = ptr(a.now())
+			job.StartedAt = new(a.now())
 		}
 	}); err != nil {
 		r.log.Info("job not taken up", zap.Error(err))
@@ -193,11 +195,11 @@ func (a *Agent) perform(ctx context.Context, job store.Job, cancelled context.Co
 		return
 	}
 	// Settings that are just being applied come first. Since the job was accepted no others are begun.
-	applied, err := a.instances.take(ctx, job.ContainerID)
+	release, err := a.settingsTurns.take(ctx, job.ContainerID)
 	if err != nil {
 		return
 	}
-	applied()
+	release()
 	op := operationOf(r.job.Kind)
 	first := 0
 	for i, p := range op.phases {
@@ -331,20 +333,20 @@ func (r *run) attempt(ctx context.Context, p phase) error {
 
 // slotFor waits until a phase may run. It fails when ctx ends first.
 func (r *run) slotFor(ctx context.Context, p phase) (release func(), err error) {
-	turns, wait := r.heavy, ctx
+	slots, wait := r.heavy, ctx
 	switch {
 	case p.startsNew:
 		var cancel context.CancelFunc
 		wait, cancel = context.WithTimeout(ctx, startTurn)
 		defer cancel()
-		turns = r.starts
+		slots = r.starts
 	case !p.heavy:
 		return func() {}, nil
 	}
-	err = turns.Acquire(wait, 1)
+	err = slots.Acquire(wait, 1)
 	switch {
 	case err == nil:
-		return func() { turns.Release(1) }, nil
+		return func() { slots.Release(1) }, nil
 	case ctx.Err() == nil:
 		return func() {}, nil // those before it hang, and that is no reason not to try
 	}
@@ -382,7 +384,7 @@ func (r *run) record(ctx context.Context, change func(*store.Tx, *store.Job) err
 	var latest store.Job
 	id := r.job.ID
 	err := r.persist(ctx, func(tx *store.Tx) error {
-		job, err := tx.Job(r.id, id)
+		job, err := tx.Job(r.serverID, id)
 		if err != nil {
 			return err
 		}
@@ -408,7 +410,7 @@ func (r *run) record(ctx context.Context, change func(*store.Tx, *store.Job) err
 func (r *run) finish(ctx context.Context, state store.JobState, change func(*store.Tx, *store.Job, *store.Container) error) error {
 	return r.record(ctx, func(tx *store.Tx, job *store.Job) error {
 		job.State = state
-		job.FinishedAt = ptr(r.now())
+		job.FinishedAt = new(r.now())
 		if state == store.JobDone {
 			job.Error = nil
 		}
@@ -477,7 +479,7 @@ func (r *run) generationSize(ctx context.Context) uint64 {
 	if !moved || r.job.State != store.JobDone || r.job.Progress.NoOp {
 		return 0
 	}
-	dataset, err := r.pool.Dataset(ctx, InstanceDataset(InstanceName(r.job.ContainerID)))
+	dataset, err := r.pool.Dataset(ctx, ContainerDataset(r.job.ContainerID))
 	if err != nil {
 		return 0 // a figure for people, nothing rests on it
 	}
@@ -510,5 +512,3 @@ func sleep(ctx context.Context, d time.Duration) error {
 		return nil
 	}
 }
-
-func ptr[T any](value T) *T { return &value }

@@ -64,9 +64,9 @@ func generationProperties(container store.Container, jobID string) Properties {
 func incomingDataset(jobID string) string  { return incomingPrefix + jobID }
 func displacedDataset(jobID string) string { return generationsPrefix + jobID }
 
-// foreign filters a pool's holdings to what an owner must not bring under the same GUID: what is not his, apart from
+// heldByOthers filters a pool's holdings to what an owner must not bring under the same GUID: what is not his, apart from
 // images, which his containers and a stranger's may both be made from. Each owner brings an image of his own.
-func foreign(inventory lineage.Inventory, owner string) lineage.Inventory {
+func heldByOthers(inventory lineage.Inventory, owner string) lineage.Inventory {
 	var others lineage.Inventory
 	for _, dataset := range inventory.Datasets {
 		if dataset.Properties[propertyOwner] != owner && dataset.Properties[propertyRole] != roleImage {

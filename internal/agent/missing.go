@@ -32,7 +32,7 @@ func (a *Agent) markMissing(ctx context.Context, suspects map[string][]lineage.G
 	for id, suspected := range suspects {
 		failed = errors.Join(failed, a.update(ctx, func(tx *store.Tx) error {
 			container, err := tx.Container(id)
-			if errors.Is(err, errdefs.ErrNotFound) || err == nil && (container.JobID != "" || container.ServerID != a.id) {
+			if errors.Is(err, errdefs.ErrNotFound) || err == nil && (container.JobID != "" || container.ServerID != a.serverID) {
 				return nil // gone, or an operation's for now
 			}
 			if err != nil {

@@ -123,7 +123,7 @@ func (a *Agent) observe(ctx context.Context, containerID string, status store.St
 		if errors.Is(err, errdefs.ErrNotFound) {
 			return nil
 		}
-		if err != nil || container.JobID != "" || container.ServerID != a.id || !settled(container.Status) {
+		if err != nil || container.JobID != "" || container.ServerID != a.serverID || !settled(container.Status) {
 			return err
 		}
 		container.Status = status
@@ -141,12 +141,12 @@ func (a *Agent) reportServer(ctx context.Context) error {
 			return ctx.Err()
 		case <-ticker.C:
 		}
-		if !a.measure(ctx) {
+		if !a.refreshSizes(ctx) {
 			continue
 		}
 		measured := a.options.Server
 		err := a.update(ctx, func(tx *store.Tx) error {
-			server, err := tx.Server(a.id)
+			server, err := tx.Server(a.serverID)
 			if err != nil {
 				return err
 			}
@@ -162,8 +162,8 @@ func (a *Agent) reportServer(ctx context.Context) error {
 // worthReporting is how far the free space has to move before it is written again: the record is everybody's to watch.
 const worthReporting = 64 << 20
 
-// measure reads the server's sizes and tells whether they moved enough to be reported. Only Run and reportServer call it, in turn.
-func (a *Agent) measure(ctx context.Context) bool {
+// refreshSizes reads the server's sizes and tells whether they moved enough to be reported. Only Run and reportServer call it, in turn.
+func (a *Agent) refreshSizes(ctx context.Context) bool {
 	server := &a.options.Server
 	server.Cores = runtime.NumCPU()
 	space, err := a.pool.Space(ctx)

@@ -19,17 +19,17 @@ func TestWhenAPhaseIsGivenUp(t *testing.T) {
 		unexplained int
 	}{
 		"an error that stays":                       {phase{}, refused, 1, true, 0},
-		"a busy mount":                              {phase{}, busy, impatience - 1, false, 0},
-		"a mount that stays busy":                   {phase{}, busy, impatience, true, 0},
-		"a mount that stays busy, patiently":        {phase{patient: true}, busy, 10 * impatience, false, 0},
-		"no runtime":                                {phase{}, away, impatience, true, 0},
-		"no runtime, outlasted":                     {phase{outlastsRuntime: true}, away, 10 * impatience, false, 0},
-		"a busy mount, the runtime being outlasted": {phase{outlastsRuntime: true}, busy, impatience, true, 0},
+		"a busy mount":                              {phase{}, busy, maxAttempts - 1, false, 0},
+		"a mount that stays busy":                   {phase{}, busy, maxAttempts, true, 0},
+		"a mount that stays busy, patiently":        {phase{patient: true}, busy, 10 * maxAttempts, false, 0},
+		"no runtime":                                {phase{}, away, maxAttempts, true, 0},
+		"no runtime, outlasted":                     {phase{outlastsRuntime: true}, away, 10 * maxAttempts, false, 0},
+		"a busy mount, the runtime being outlasted": {phase{outlastsRuntime: true}, busy, maxAttempts, true, 0},
 		"a start that fails, nobody knows why":      {phase{outlastsRuntime: true}, dark, startAttempts - 1, false, startAttempts - 1},
 		"a start that keeps failing":                {phase{outlastsRuntime: true}, dark, startAttempts, true, startAttempts},
-		"a start that fails once, after an outage":  {phase{outlastsRuntime: true}, dark, 10 * impatience, false, 1},
+		"a start that fails once, after an outage":  {phase{outlastsRuntime: true}, dark, 10 * maxAttempts, false, 1},
 		"a start that is refused":                   {phase{outlastsRuntime: true}, refused, 1, true, 0},
-		"an error that stays, concluding":           {phase{concluding: true}, refused, 10 * impatience, false, 0},
+		"an error that stays, concluding":           {phase{concluding: true}, refused, 10 * maxAttempts, false, 0},
 	} {
 		if got := test.phase.givesUp(test.err, test.attempt, min(test.attempt, test.unexplained)); got != test.want {
 			t.Errorf("%s: given up: %t", name, got)

@@ -63,7 +63,7 @@ type Stream interface {
 
 // sourceOf returns the agent that holds a server's containers.
 func (a *Agent) sourceOf(serverID string) Source {
-	if serverID == a.id {
+	if serverID == a.serverID {
 		return localSource{a}
 	}
 	return a.peers.Peer(serverID)
@@ -73,15 +73,15 @@ func (a *Agent) sourceOf(serverID string) Source {
 type localSource struct{ agent *Agent }
 
 func (s localSource) Freeze(ctx context.Context, jobID string) (Manifest, error) {
-	return s.agent.Freeze(ctx, s.agent.id, jobID)
+	return s.agent.Freeze(ctx, s.agent.serverID, jobID)
 }
 
 func (s localSource) Estimate(ctx context.Context, request EstimateRequest) (Estimate, error) {
-	return s.agent.EstimateStreams(ctx, s.agent.id, request)
+	return s.agent.EstimateStreams(ctx, s.agent.serverID, request)
 }
 
 func (s localSource) Stream(ctx context.Context, request StreamRequest) (Stream, error) {
-	stream, err := s.agent.OpenStream(ctx, s.agent.id, request)
+	stream, err := s.agent.OpenStream(ctx, s.agent.serverID, request)
 	if err != nil {
 		return nil, err
 	}

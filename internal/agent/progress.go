@@ -30,7 +30,7 @@ func (r *run) startProgress(ctx context.Context) *progress {
 	report := func(ctx context.Context) {
 		// A job's progress is a courtesy; an absent store costs one report, not the stream.
 		_, _ = r.store.Update(ctx, func(tx *store.Tx) error {
-			job, err := tx.Job(r.Agent.id, id)
+			job, err := tx.Job(r.Agent.serverID, id)
 			if err != nil || !job.Open() {
 				return err
 			}
@@ -183,3 +183,6 @@ func (c *countingReader) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// Replications is how many replications are at work, and how many bytes they are to bring still, as far as known.
+func (a *Agent) Replications() (transfers int, remaining uint64) { return a.underWay.count() }

@@ -11,6 +11,30 @@ import (
 	"github.com/hoodynetwork/hoody-agent/internal/store"
 )
 
+// CreateProject makes a project owned by the caller.
+func (a *Agent) CreateProject(ctx context.Context, caller Caller, request CreateProjectRequest) (store.Project, error) {
+	now := a.now()
+	project := store.Project{
+		ID: newID(now), UserID: caller.UserID, Alias: request.Alias, Color: normalizeColor(request.Color),
+		MaxContainers: request.MaxContainers, RealmIDs: caller.withRealm(request.RealmIDs), CreatedAt: now, UpdatedAt: now,
+	}
+	var receipt store.Receipt
+	err := a.acceptOnce(ctx, caller, &receipt, func(tx *store.Tx) error {
+		receipt = store.Receipt{ProjectID: project.ID}
+		if err := tx.ClaimUnique(store.UniqueProjectAlias, caller.UserID, project.Alias, project.ID); err != nil {
+			return taken(err, "DUPLICATE_ALIAS", "Project alias already exists")
+		}
+		return tx.PutProject(project)
+	})
+	if err != nil {
+		return store.Project{}, err
+	}
+	if caller.repeats() {
+		return a.Project(ctx, caller, receipt.ProjectID)
+	}
+	return project, nil
+}
+
 // maxGrants bounds a project's record: every create and delete of a container writes it, and every agent keeps it.
 const maxGrants = 500
 
@@ -202,8 +226,8 @@ func (a *Agent) changeProject(ctx context.Context, caller Caller, id string, cha
 	return project, nil
 }
 
-// changedProject is changeProject inside a transaction. Grants are part of the project: which of two records is the later one tells a
-// recovery by their time.
+// changedProject is changeProject inside a transaction. Grants are part of the project: by its
+// time a recovery tells which of two records is the later one.
 func (a *Agent) changedProject(tx *store.Tx, caller Caller, id string, change func(*store.Tx, *store.Project) error) (store.Project, error) {
 	project, err := visibleProject(tx, caller, id, store.PermissionEdit)
 	if err != nil {

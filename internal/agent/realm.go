@@ -1,5 +1,7 @@
 package agent
 
+import "slices"
+
 // A realm is a namespace: a request that is made in one sees and makes only what belongs to it. Realms are not made; one is
 // there as soon as a project or a container names it.
 
@@ -12,4 +14,8 @@ func (c Caller) withRealm(realms []string) []string {
 		return realms
 	}
 	return append(realms[:len(realms):len(realms)], c.RealmID)
+}
+
+func inRealm(wanted string, realms []string) bool {
+	return wanted == "" || slices.Contains(realms, wanted)
 }

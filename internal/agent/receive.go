@@ -87,7 +87,7 @@ func (r *run) receive(ctx context.Context, opening *opening, spec ReceiveSpec, p
 	return nil
 }
 
-// planAgain: a snapshot is where it was no longer. Whether it is anywhere the next manifest tells.
+// planAgain says that a snapshot is no longer where it was. Whether it is anywhere else the next manifest tells.
 func planAgain(err error) error {
 	return errdefs.New(errdefs.ErrStale, "", "what the stream was planned on is gone").WithCause(err)
 }

@@ -119,7 +119,7 @@ func (a *Agent) scene(ctx context.Context) (s scene, err error) {
 		return s, err
 	}
 	mirror := a.store.Mirror()
-	s.containers = mirror.ContainersOnServer(a.id)
+	s.containers = mirror.ContainersOnServer(a.serverID)
 	s.histories, s.jobs = make(map[string]*store.History), make(map[string]*store.Job)
 	for _, container := range s.containers {
 		if history, ok := mirror.History(container.ID); ok {
@@ -128,7 +128,7 @@ func (a *Agent) scene(ctx context.Context) (s scene, err error) {
 	}
 	for _, job := range mirror.Jobs() {
 		justOver := job.FinishedAt != nil && a.now().Sub(*job.FinishedAt) < a.options.InspectInterval // garbage collection has yet to come by
-		if job.ServerID == a.id && (job.Open() || justOver) {
+		if job.ServerID == a.serverID && (job.Open() || justOver) {
 			s.jobs[job.ID] = job
 		}
 	}
@@ -195,7 +195,7 @@ func (a *Agent) lossOf(ctx context.Context, id string) (reason string, err error
 		return "", err
 	}
 	runs := err == nil && instance.ContainerID == id
-	dataset, err := a.pool.Dataset(ctx, InstanceDataset(InstanceName(id)))
+	dataset, err := a.pool.Dataset(ctx, ContainerDataset(id))
 	if err != nil && !errors.Is(err, errdefs.ErrNotFound) {
 		return "", err
 	}
@@ -218,7 +218,7 @@ func (a *Agent) changeIdle(ctx context.Context, id string, change func(*store.Co
 		if errors.Is(err, errdefs.ErrNotFound) {
 			return nil
 		}
-		if err != nil || container.JobID != "" || container.ServerID != a.id || !settled(container.Status) && container.Status != store.StatusFailed {
+		if err != nil || container.JobID != "" || container.ServerID != a.serverID || !settled(container.Status) && container.Status != store.StatusFailed {
 			return err
 		}
 		change(&container)

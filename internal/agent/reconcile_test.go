@@ -78,7 +78,7 @@ func TestFilesRenamedBehindTheAgentsBack(t *testing.T) {
 	box := f.create(here, "box")
 	f.must(second(here.agent.Operate(f.ctx, caller, box.ID, agent.OperationStop, 0)))
 	watchful(here)
-	files := agent.InstanceDataset(agent.InstanceName(box.ID))
+	files := agent.ContainerDataset(box.ID)
 	f.must(here.pool.Rename(f.ctx, files, "containers/elsewhere"))
 	f.until("the container fails", f.failedFor(box.ID, "Its files are gone"))
 	f.until("it is found", func() bool { return finds(here, agent.FindingFilesGone, box.ID) })

@@ -60,17 +60,17 @@ func (k *recordKeeper) hear(change store.Change) {
 		k.written = nil
 	case change.Kind == store.KindProject:
 		for _, container := range k.store.Mirror().ContainersInProject(change.ID) {
-			if container.ServerID == k.id {
+			if container.ServerID == k.serverID {
 				k.changed[container.ID] = true
 			}
 		}
 	case change.Kind == store.KindHistory:
-		if container, ok := k.store.Mirror().Container(change.ID); ok && container.ServerID == k.id {
+		if container, ok := k.store.Mirror().Container(change.ID); ok && container.ServerID == k.serverID {
 			k.changed[change.ID] = true
 		}
 	default:
 		old, new := store.Records[store.Container](change)
-		if old != nil && old.ServerID == k.id || new != nil && new.ServerID == k.id {
+		if old != nil && old.ServerID == k.serverID || new != nil && new.ServerID == k.serverID {
 			k.changed[change.ID] = true
 		}
 	}
@@ -138,7 +138,7 @@ func (k *recordKeeper) compareAll(root *os.Root) error {
 		k.log.Error("record file not readable; it is replaced if its container exists", zap.String("file", name), zap.Error(err))
 	}
 	update := make(map[string][]byte)
-	for _, container := range k.store.Mirror().ContainersOnServer(k.id) {
+	for _, container := range k.store.Mirror().ContainersOnServer(k.serverID) {
 		data, err := k.recordOf(container.ID)
 		if err != nil {
 			return err

@@ -194,10 +194,10 @@ func (r *Recoverer) Apply(ctx context.Context, plan Recovery) error {
 
 // endJob ends an operation that may have been done or not. What it left in the pool is garbage collection's to judge.
 func (r *Recoverer) endJob(ctx context.Context, job store.Job) error {
-	nothing := false // has come of a copy
+	cameToNothing := false
 	if job.Kind == store.JobCopy {
-		_, err := r.Pool.Dataset(ctx, InstanceDataset(InstanceName(job.ContainerID)))
-		if nothing = errors.Is(err, errdefs.ErrNotFound); err != nil && !nothing {
+		_, err := r.Pool.Dataset(ctx, ContainerDataset(job.ContainerID))
+		if cameToNothing = errors.Is(err, errdefs.ErrNotFound); err != nil && !cameToNothing {
 			return err
 		}
 	}
@@ -215,7 +215,7 @@ func (r *Recoverer) endJob(ctx context.Context, job store.Job) error {
 		if err := releaseSource(tx, job); err != nil {
 			return err
 		}
-		if nothing { // nobody lists what came along for it
+		if cameToNothing { // nobody lists what came along for it
 			if err := bury(tx, job.ContainerID, r.Server.ID, now, guidsIn(job.History)); err != nil {
 				return err
 			}
@@ -282,7 +282,7 @@ func (r *Recoverer) putBack(ctx context.Context, container RecoveredContainer) e
 	if container.PutBack == "" {
 		return nil
 	}
-	err := r.Pool.Rename(ctx, container.PutBack, InstanceDataset(InstanceName(container.ID)))
+	err := r.Pool.Rename(ctx, container.PutBack, ContainerDataset(container.ID))
 	if errors.Is(err, errdefs.ErrNotFound) {
 		return errdefs.New(errdefs.ErrStale, "", "dataset %s moved since the plan was made", container.PutBack).WithCause(err)
 	}

@@ -72,14 +72,6 @@ func lists(history store.History, guid lineage.GUID) bool {
 	return slices.ContainsFunc(history.Snapshots, func(s store.Snapshot) bool { return s.GUID == guid })
 }
 
-func snapshotNamed(history store.History, name string) bool {
-	return slices.ContainsFunc(history.Snapshots, func(s store.Snapshot) bool { return s.Name == name || s.Alias != nil && *s.Alias == name })
-}
-
-func sortByAge(snapshots []store.Snapshot) {
-	slices.SortStableFunc(snapshots, func(x, y store.Snapshot) int { return x.CreatedAt.Compare(y.CreatedAt) })
-}
-
 // settle makes the record say what is there: the present generation, its snapshots and what the instance is doing.
 func (p *recoveryPlanner) settle(result *RecoveredContainer) {
 	container := &result.container
@@ -138,7 +130,7 @@ func (p *recoveryPlanner) open(jobID string) bool {
 
 // displaced finds the generation that an operation moved aside and never replaced. A stub of the runtime is in its place at most.
 func (p *recoveryPlanner) displaced(id string, generation store.Generation) (lineage.Dataset, bool) {
-	if _, taken := p.inventory.Dataset(InstanceDataset(InstanceName(id))); taken {
+	if _, taken := p.inventory.Dataset(ContainerDataset(id)); taken {
 		return lineage.Dataset{}, false
 	}
 	for _, dataset := range p.inventory.Datasets {

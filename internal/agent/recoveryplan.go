@@ -83,7 +83,7 @@ func (p *recoveryPlanner) candidates() []string {
 		found[id] = true
 	}
 	for _, dataset := range p.inventory.Datasets {
-		if id := dataset.Properties[propertyContainer]; id != "" && dataset.Name == InstanceDataset(InstanceName(id)) {
+		if id := dataset.Properties[propertyContainer]; id != "" && dataset.Name == ContainerDataset(id) {
 			found[id] = true
 		}
 	}
@@ -155,7 +155,7 @@ func (p *recoveryPlanner) container(id string) RecoveredContainer {
 
 // current is the dataset where the container's instance has its files, if it is the container's.
 func (p *recoveryPlanner) current(id string) (lineage.Dataset, bool) {
-	dataset, ok := p.inventory.Dataset(InstanceDataset(InstanceName(id)))
+	dataset, ok := p.inventory.Dataset(ContainerDataset(id))
 	return dataset, ok && dataset.Properties[propertyContainer] == id
 }
 

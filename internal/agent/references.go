@@ -185,7 +185,7 @@ func (m *marker) sortDatasets(inventory lineage.Inventory) {
 
 // residentOf returns the container of this server whose present files a dataset holds, or nil.
 func (m *marker) residentOf(dataset lineage.Dataset) *store.Container {
-	id, ok := strings.CutPrefix(dataset.Name, InstanceDataset(InstanceName("")))
+	id, ok := strings.CutPrefix(dataset.Name, ContainerDataset(""))
 	if !ok || dataset.Properties[propertyContainer] != id {
 		return nil
 	}
@@ -200,7 +200,7 @@ func (m *marker) useOf(dataset lineage.Dataset, present map[string]bool) (use li
 	role, owner := dataset.Properties[propertyRole], dataset.Properties[propertyContainer]
 	if container := m.residentOf(dataset); container != nil {
 		if job := m.jobOn(container, dataset); job != nil {
-			return lineage.Use{Kind: lineage.Busy, Container: container.ID, Why: at(job)}, true
+			return lineage.Use{Kind: lineage.Busy, Container: container.ID, Why: busyReason(job)}, true
 		}
 		return lineage.Use{Kind: lineage.Current, Container: container.ID, Why: "the files of container " + container.Name}, true
 	}
@@ -216,7 +216,7 @@ func (m *marker) useOf(dataset lineage.Dataset, present map[string]bool) (use li
 	}
 	for _, id := range []string{jobIn(name), dataset.Properties[propertyJob]} {
 		if job := m.open[id]; job != nil && job.ServerID == m.serverID {
-			return lineage.Use{Kind: lineage.Busy, Container: owner, Why: at(job)}, true
+			return lineage.Use{Kind: lineage.Busy, Container: owner, Why: busyReason(job)}, true
 		}
 	}
 	if m.left[dataset.Name] {
@@ -255,7 +255,7 @@ func (m *marker) elsewhere(dataset lineage.Dataset, role, owner string) (use lin
 			return lineage.Use{}, false
 		}
 		parent = parent[:slash]
-		if id, ok := strings.CutPrefix(parent, InstanceDataset(InstanceName(""))); ok && m.containers[id] != nil {
+		if id, ok := strings.CutPrefix(parent, ContainerDataset("")); ok && m.containers[id] != nil {
 			return lineage.Use{Kind: lineage.Foreign, Why: "inside the files of a container"}, true
 		}
 	}
@@ -269,7 +269,7 @@ func (m *marker) jobOn(container *store.Container, dataset lineage.Dataset) *sto
 	return m.open[dataset.Properties[propertyJob]]
 }
 
-func at(job *store.Job) string { return fmt.Sprintf("%s %s works on it", job.Kind, job.ID) }
+func busyReason(job *store.Job) string { return fmt.Sprintf("%s %s works on it", job.Kind, job.ID) }
 
 // jobIn cuts the job's id out of the name of what it received or displaced.
 func jobIn(name string) string {

@@ -108,7 +108,7 @@ func (r *run) missing(ctx context.Context, owner string, manifest Manifest) (ste
 		return nil, inventory, err
 	}
 	// On the source's own pool every node is what it says; from elsewhere only the owner's own data can be built on.
-	local := r.job.SourceServerID == r.id
+	local := r.job.SourceServerID == r.serverID
 	have := lineage.Locate(inventory)
 	if !local {
 		have = lineage.Locate(ownedBy(inventory, owner))
@@ -125,7 +125,7 @@ func (r *run) missing(ctx context.Context, owner string, manifest Manifest) (ste
 		}
 	}
 	r.pins.keep(r.job.ID, bases)
-	theirs := lineage.Locate(foreign(inventory, owner))
+	theirs := lineage.Locate(heldByOthers(inventory, owner))
 	for _, step := range steps {
 		if name, taken := theirs[step.GUID]; taken {
 			return nil, inventory, errdefs.New(errdefs.ErrPermissionDenied, "", "snapshot %s is here already and belongs to somebody else", step.GUID).WithCause(fmt.Errorf("held as %s", name))

@@ -84,7 +84,7 @@ func (r *run) cloneHeld(ctx context.Context) error {
 func (r *run) finishRestore(ctx context.Context) error {
 	return r.finishReplace(ctx, func(tx *store.Tx, job *store.Job, container *store.Container) error {
 		used := *job.Snapshot
-		used.LastUsedAt = ptr(r.now().Truncate(time.Millisecond))
+		used.LastUsedAt = new(r.now().Truncate(time.Millisecond))
 		job.Snapshot = &used
 		container.LastUsedSnapshot = used.Name
 		container.UpdatedAt = *used.LastUsedAt

@@ -79,7 +79,7 @@ func TestRestoreGoesBackAndForth(t *testing.T) {
 	here := f.servers[0]
 	source := f.states(here)
 	// With a clone of each state, and a bookmark.
-	dataset := agent.InstanceDataset(agent.InstanceName(source.ID))
+	dataset := agent.ContainerDataset(source.ID)
 	current, err := here.pool.Dataset(f.ctx, dataset)
 	f.must(err)
 	for _, snapshot := range current.Snapshots {
@@ -453,7 +453,7 @@ func TestASnapshotThatIsGoneFailsItsRestore(t *testing.T) {
 	f := newFleet(t, 1)
 	here := f.servers[0]
 	source := f.states(here)
-	current, err := here.pool.Dataset(f.ctx, agent.InstanceDataset(agent.InstanceName(source.ID)))
+	current, err := here.pool.Dataset(f.ctx, agent.ContainerDataset(source.ID))
 	f.must(err)
 	for _, snapshot := range current.Snapshots {
 		if snapshot.GUID == f.listed(source)[0].GUID {
@@ -717,7 +717,7 @@ func TestARestoredStateWhoseSnapshotIsGoneIsKeptByASync(t *testing.T) {
 	mine := f.undos(copied)[0]
 	f.restore(copied, mine.Name, store.StatusRunning)
 	// A clone keeps its origin from being destroyed. Promoted, it has the snapshot itself, and what was displaced is the clone.
-	f.must(here.pool.Promote(f.ctx, agent.InstanceDataset(agent.InstanceName(copied.ID))))
+	f.must(here.pool.Promote(f.ctx, agent.ContainerDataset(copied.ID)))
 	destroy := func() bool {
 		inventory, err := here.pool.Inventory(f.ctx)
 		f.must(err)

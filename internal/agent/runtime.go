@@ -24,7 +24,9 @@ type Runtime interface {
 	Stop(ctx context.Context, instance string, timeout time.Duration) error
 	// ForceStop ends it at once. Stopped already is success.
 	ForceStop(ctx context.Context, instance string) error
+	// Pause freezes a running instance; paused already is success, stopped ErrFailedPrecondition.
 	Pause(ctx context.Context, instance string) error
+	// Resume lets a paused one go on; running already is success, stopped ErrFailedPrecondition.
 	Resume(ctx context.Context, instance string) error
 
 	// Instance reads one instance's state and configuration.
@@ -90,7 +92,7 @@ type Instance struct {
 	// Unsupported lists, for people, what keeps this instance from being a source:
 	// a virtual machine, an attached custom volume, another storage pool. Empty for none.
 	Unsupported []string
-	// RootSize is the size limit of its root disk as the runtime writes it, such as 10GiB, by itself or by a profile of its.
+	// RootSize is the size limit of its root disk as the runtime writes it, such as 10GiB, its own or one of its profiles'.
 	// Empty for none. It travels with a container as Config does.
 	RootSize string
 	// RootLimits are the properties the runtime wants on the instance's dataset, such as refquota.
@@ -127,3 +129,6 @@ const RuntimeSnapshotPrefix = "snapshot-"
 
 // InstanceDataset is where the runtime keeps an instance's files.
 func InstanceDataset(instance string) string { return "containers/" + instance }
+
+// ContainerDataset is where the runtime keeps a container's files.
+func ContainerDataset(containerID string) string { return InstanceDataset(InstanceName(containerID)) }

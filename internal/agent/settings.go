@@ -38,7 +38,7 @@ func (a *Agent) followSettings(ctx context.Context) error {
 	work.SetLimit(maxSettings)
 	defer func() { _ = work.Wait() }()
 	for {
-		for _, container := range a.store.Mirror().ContainersOnServer(a.id) {
+		for _, container := range a.store.Mirror().ContainersOnServer(a.serverID) {
 			id := container.ID
 			mu.Lock()
 			skip := active[id] || !applicable(*container) || failed[id] == container.Settings.Revision
@@ -92,7 +92,7 @@ func applicable(container store.Container) bool {
 func (a *Agent) applySettings(ctx context.Context, id string) (revision int64, err error) {
 	// From here to the end no job works on the instance: one that is accepted from now on waits for this turn before its
 	// first phase, and one that was accepted before shows in the record, which is read where it is true.
-	release, err := a.instances.take(ctx, id)
+	release, err := a.settingsTurns.take(ctx, id)
 	if err != nil {
 		return 0, err
 	}
@@ -101,7 +101,7 @@ func (a *Agent) applySettings(ctx context.Context, id string) (revision int64, e
 	if errors.Is(err, errdefs.ErrNotFound) {
 		return 0, nil
 	}
-	if err != nil || container.ServerID != a.id || !applicable(container) {
+	if err != nil || container.ServerID != a.serverID || !applicable(container) {
 		return 0, err
 	}
 	applied := a.configure(ctx, container)

@@ -55,7 +55,7 @@ func (a *Agent) CreateSnapshot(ctx context.Context, caller Caller, id string, re
 		now := a.now().Truncate(time.Millisecond)
 		snapshot := &store.Snapshot{Name: snapshotName(history, request.Alias, now), Alias: request.Alias, CreatedAt: now}
 		if request.ExpiryDays != nil {
-			snapshot.ExpiresAt = ptr(now.AddDate(0, 0, *request.ExpiryDays))
+			snapshot.ExpiresAt = new(now.AddDate(0, 0, *request.ExpiryDays))
 		}
 		job = a.newJob(store.JobSnapshot, container, caller)
 		job.Snapshot = snapshot
@@ -128,13 +128,8 @@ func snapshotName(history store.History, alias *string, now time.Time) string {
 	if name == "" {
 		name = now.Format("snap-20060102-150405")
 	}
-	free := func(candidate string) bool {
-		return !slices.ContainsFunc(history.Snapshots, func(s store.Snapshot) bool {
-			return s.Name == candidate || s.Alias != nil && *s.Alias == candidate
-		})
-	}
 	candidate := name
-	for n := 2; !free(candidate); n++ {
+	for n := 2; snapshotNamed(history, candidate); n++ {
 		candidate = fmt.Sprintf("%s-%d", name, n)
 	}
 	return candidate
@@ -230,7 +225,7 @@ func (r *run) unlisted(ctx context.Context, name string) (giveUp func(*store.Tx,
 	if name == "" {
 		return nothing, nil
 	}
-	current, err := r.pool.Dataset(ctx, InstanceDataset(InstanceName(r.job.ContainerID)))
+	current, err := r.pool.Dataset(ctx, ContainerDataset(r.job.ContainerID))
 	if errors.Is(err, errdefs.ErrNotFound) {
 		return nothing, nil
 	}
@@ -254,4 +249,14 @@ func countUserSnapshots(history store.History) int {
 		}
 	}
 	return count
+}
+
+// snapshotNamed tells whether a list has a snapshot of that name or alias.
+func snapshotNamed(history store.History, name string) bool {
+	return slices.ContainsFunc(history.Snapshots, func(s store.Snapshot) bool { return s.Name == name || s.Alias != nil && *s.Alias == name })
+}
+
+// sortByAge puts the oldest first.
+func sortByAge(snapshots []store.Snapshot) {
+	slices.SortStableFunc(snapshots, func(x, y store.Snapshot) int { return x.CreatedAt.Compare(y.CreatedAt) })
 }

@@ -124,7 +124,7 @@ func (a *Agent) trusted(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the store's stamp: %w", err)
 	}
-	found := judgeStamp(parent.Properties[propertyStamp], a.store.StoreID(), a.id, noted)
+	found := judgeStamp(parent.Properties[propertyStamp], a.store.StoreID(), a.serverID, noted)
 	a.setDegraded(found)
 	if found != nil {
 		return errdefs.New(errdefs.ErrFailedPrecondition, "", "%s", found.Text)
@@ -135,7 +135,7 @@ func (a *Agent) trusted(ctx context.Context) error {
 // notedStamp reads the store's side, linearizably; 0 for none.
 func (a *Agent) notedStamp(ctx context.Context) (noted int64, err error) {
 	_, err = a.store.Update(ctx, func(tx *store.Tx) error {
-		known, err := tx.Stamp(a.id)
+		known, err := tx.Stamp(a.serverID)
 		if err != nil && !errors.Is(err, errdefs.ErrNotFound) {
 			return err
 		}
@@ -147,11 +147,11 @@ func (a *Agent) notedStamp(ctx context.Context) (noted int64, err error) {
 
 // writeStamp stamps the pool as belonging to this store and this server: first the store's side, then the pool's.
 func (a *Agent) writeStamp(ctx context.Context) error {
-	revision, err := noteStamp(ctx, a.store, a.id, 0)
+	revision, err := noteStamp(ctx, a.store, a.serverID, 0)
 	if err != nil {
 		return err
 	}
-	return a.pool.SetProperties(ctx, poolParent, stampProperties(a.store, a.id, revision))
+	return a.pool.SetProperties(ctx, poolParent, stampProperties(a.store, a.serverID, revision))
 }
 
 // noteStamp writes the store's side of a stamp and returns its revision, least or later. It goes on with each call, so that
@@ -197,7 +197,7 @@ func (a *Agent) setDegraded(found *Finding) {
 	a.degraded.finding = found
 }
 
-// trustPause is how long is waited until records and pool are compared again, where that could not be done.
+// trustPause is the pause before records and pool are compared again, where that could not be done.
 const trustPause = time.Second
 
 // holdReturned is for records that were all read anew while the agent runs: somebody may have put an old state of the store
@@ -217,7 +217,7 @@ func (a *Agent) holdOpenJobs(atWork func(jobID string) bool) {
 	if a.Degraded() == nil {
 		return
 	}
-	for _, job := range a.store.Mirror().OpenJobs(a.id) {
+	for _, job := range a.store.Mirror().OpenJobs(a.serverID) {
 		if atWork != nil && atWork(job.ID) {
 			continue
 		}

@@ -143,7 +143,7 @@ func (a *Agent) measuredOn(ctx context.Context, server string, ids []string) ([]
 	defer cancel()
 	var measured []Measured
 	var err error
-	if server == a.id {
+	if server == a.serverID {
 		measured, err = a.Measure(ctx, ids)
 	} else {
 		measured, err = a.peers.Measure(ctx, server, ids)
@@ -171,7 +171,7 @@ func (a *Agent) Measure(ctx context.Context, ids []string) ([]Measured, error) {
 	group, ctx := errgroup.WithContext(ctx)
 	for i, id := range ids {
 		container, ok := a.store.Mirror().Container(id)
-		if !ok || container.ServerID != a.id {
+		if !ok || container.ServerID != a.serverID {
 			continue
 		}
 		group.Go(func() error {

@@ -64,7 +64,7 @@ func statusLogs(events []*store.Event, containerID string) []StatusLog {
 			commands[transaction] = kind
 		}
 		status, ok := strings.CutPrefix(event.Type, "container.")
-		if !ok || !known(store.Status(status)) {
+		if !ok || !isStatus(store.Status(status)) {
 			continue
 		}
 		from, _ := event.Payload["previous_status"].(string)
@@ -81,7 +81,7 @@ func statusLogs(events []*store.Event, containerID string) []StatusLog {
 	return logs
 }
 
-func known(status store.Status) bool {
+func isStatus(status store.Status) bool {
 	switch status {
 	case store.StatusCreating, store.StatusRunning, store.StatusPaused, store.StatusStopped, store.StatusFailed,
 		store.StatusDeleted, store.StatusCopying, store.StatusDeleting:

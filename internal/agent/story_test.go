@@ -116,7 +116,7 @@ func TestFiveCopiesAtOnceShareOneFreezeAndOneTransfer(t *testing.T) {
 			transfers++
 		}
 	}
-	dataset, err := f.servers[0].pool.Dataset(f.ctx, agent.InstanceDataset(agent.InstanceName(source.ID)))
+	dataset, err := f.servers[0].pool.Dataset(f.ctx, agent.ContainerDataset(source.ID))
 	f.must(err)
 	if freezes := len(dataset.Snapshots) - 1; freezes != 1 || transfers != 1 { // one is the marker
 		t.Errorf("%d freezes and %d transfers, want one of each", freezes, transfers)
@@ -201,7 +201,7 @@ func TestASnapshotDestroyedByHandDoesNotGoAlong(t *testing.T) {
 		f.must(err)
 		*into = made.Snapshot
 	}
-	dataset, err := here.pool.Dataset(f.ctx, agent.InstanceDataset(agent.InstanceName(source.ID)))
+	dataset, err := here.pool.Dataset(f.ctx, agent.ContainerDataset(source.ID))
 	f.must(err)
 	for _, snapshot := range dataset.Snapshots {
 		if snapshot.GUID == lost.GUID {

@@ -106,7 +106,7 @@ func (r *run) compare(ctx context.Context) error {
 	if container.Generation.Base != r.job.Freeze.GUID || container.Generation.Base == 0 {
 		return nil
 	}
-	dataset := InstanceDataset(InstanceName(container.ID))
+	dataset := ContainerDataset(container.ID)
 	current, err := r.pool.Dataset(ctx, dataset)
 	if err != nil {
 		return err

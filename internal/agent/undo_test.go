@@ -40,7 +40,7 @@ func TestAMountedGenerationIsNotTakenBack(t *testing.T) {
 			f := newFleet(t, 1)
 			here := f.servers[0]
 			source := f.states(here)
-			dataset := agent.InstanceDataset(agent.InstanceName(source.ID))
+			dataset := agent.ContainerDataset(source.ID)
 			mounted := make(chan agent.Mount, 1)
 			var armed atomic.Bool
 			initDies(here, func() {

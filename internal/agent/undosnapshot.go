@@ -98,7 +98,7 @@ func (r *run) journalUndo(ctx context.Context, made lineage.Snapshot) error {
 		now := r.now().Truncate(time.Millisecond)
 		job.Undo = &store.Snapshot{
 			Name: now.Format("before-" + string(job.Kind) + "-20060102-150405"), GUID: made.GUID, Undo: true, IDMap: job.PriorIDMap,
-			Size: made.Referenced, CreatedAt: now, ExpiresAt: ptr(now.Add(r.options.UndoExpiry)),
+			Size: made.Referenced, CreatedAt: now, ExpiresAt: new(now.Add(r.options.UndoExpiry)),
 		}
 	})
 }

@@ -15,7 +15,7 @@ func TestWhatIsWrittenBetweenTwoAttemptsAtASwapIsKept(t *testing.T) {
 	f := newFleet(t, 1)
 	here := f.servers[0]
 	source := f.states(here)
-	dataset := agent.InstanceDataset(agent.InstanceName(source.ID))
+	dataset := agent.ContainerDataset(source.ID)
 	reached, proceed := make(chan struct{}), make(chan struct{})
 	var once sync.Once
 	here.setFault(func(op, object string) (err error) {

@@ -57,7 +57,7 @@ func (a *Agent) PutUser(ctx context.Context, caller Caller, id, username, alias 
 func (a *Agent) BanUser(ctx context.Context, caller Caller, id, reason string) (store.User, error) {
 	return a.changeUser(ctx, caller, id, func(user *store.User) {
 		if user.BannedAt == nil {
-			user.BannedAt = ptr(a.now())
+			user.BannedAt = new(a.now())
 		}
 		user.BanReason = reason
 	})

@@ -71,7 +71,7 @@ func (a *Agent) verify(ctx context.Context, containerID string, seen digest.Seen
 	if err != nil {
 		return Verification{}, err
 	}
-	if copied.ServerID != a.id {
+	if copied.ServerID != a.serverID {
 		return Verification{}, errdefs.New(errdefs.ErrFailedPrecondition, "", "it is on server %s; ask the agent there", copied.ServerID)
 	}
 	if copied.SourceContainerID == "" {
@@ -88,7 +88,7 @@ func (a *Agent) verify(ctx context.Context, containerID string, seen digest.Seen
 	if err != nil {
 		return Verification{}, err
 	}
-	v := Verification{Container: copied.ID, Source: source.ID, SourceServerID: source.ServerID, Shared: source.ServerID == a.id}
+	v := Verification{Container: copied.ID, Source: source.ID, SourceServerID: source.ServerID, Shared: source.ServerID == a.serverID}
 	if v.Shared {
 		v.Comparison, err = a.readThrough(ctx, held[0], seen)
 		v.Snapshot = held[0].guid
@@ -141,7 +141,7 @@ func (a *Agent) OpenDigests(ctx context.Context, peer string, request DigestRequ
 		return Digests{}, errdefs.New(errdefs.ErrPermissionDenied, "", "server %s has no copy %s", peer, request.ContainerID)
 	}
 	source, err := a.store.GetContainer(ctx, copied.SourceContainerID)
-	if err != nil || source.ServerID != a.id {
+	if err != nil || source.ServerID != a.serverID {
 		return Digests{}, errdefs.New(errdefs.ErrPermissionDenied, "", "the source of copy %s is not on this server", request.ContainerID)
 	}
 	held, err := a.snapshotsInCommon(ctx, copied, request.Snapshots)

@@ -4,7 +4,7 @@ package agent
 func (a *Agent) Awaited() bool {
 	a.inFlight.mu.Lock()
 	defer a.inFlight.mu.Unlock()
-	for coming := range a.inFlight.arrival {
+	for coming := range a.inFlight.arrivals {
 		if a.inFlight.wanted[coming.guid] > 1 {
 			return true
 		}

@@ -17,12 +17,12 @@ func (a *Agent) SourceWritten(ctx context.Context, limit int) (map[string]uint64
 		return nil, fmt.Errorf("bytes written on sources: %w", err)
 	}
 	written := make(map[string]uint64)
-	for _, source := range a.store.Mirror().ContainersOnServer(a.id) {
+	for _, source := range a.store.Mirror().ContainersOnServer(a.serverID) {
 		copies := a.store.Mirror().CopiesOf(source.ID)
 		if len(copies) == 0 {
 			continue
 		}
-		dataset, ok := inventory.Dataset(InstanceDataset(InstanceName(source.ID)))
+		dataset, ok := inventory.Dataset(ContainerDataset(source.ID))
 		if !ok {
 			continue
 		}
@@ -56,6 +56,3 @@ func holding(copies []*store.Container, snapshot lineage.GUID) []string {
 	}
 	return ids
 }
-
-// Replications is how many replications are at work, and how many bytes they are to bring still, as far as known.
-func (a *Agent) Replications() (transfers int, remaining uint64) { return a.underWay.count() }

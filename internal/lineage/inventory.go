@@ -44,8 +44,8 @@ func (g *GUID) UnmarshalText(text []byte) error {
 
 // Snapshot is one snapshot as a pool reports it.
 type Snapshot struct {
-	Name         string    `json:"name"`       // the part after '@'
-	GUID         GUID      `json:"guid"`       //
+	Name         string    `json:"name"` // the part after '@'
+	GUID         GUID      `json:"guid"`
 	CreateTXG    uint64    `json:"create_txg"` // orders snapshots within one pool only
 	Creation     time.Time `json:"creation"`   // the pool's clock, whole seconds
 	Referenced   uint64    `json:"referenced"` // bytes reachable from it

@@ -18,15 +18,15 @@ import (
 // source. Everything else starts a new dataset: ZFS receives onto an older snapshot, and across datasets, only by making
 // a clone (tried on OpenZFS 2.3.9). Datasets that the target has are never written to.
 func Plan(nodes []Node, wanted []GUID, have map[GUID]string, dataset func(i int) string) ([]Step, error) {
-	h, err := newChain(nodes)
+	c, err := newChain(nodes)
 	if err != nil {
 		return nil, err
 	}
-	missing, err := h.missing(wanted, have)
+	missing, err := c.missing(wanted, have)
 	if err != nil {
 		return nil, err
 	}
-	return h.steps(missing, have, dataset)
+	return c.steps(missing, have, dataset)
 }
 
 // chain is a history that passed the checks.

@@ -103,7 +103,7 @@ func environmentOf(config map[string]string) map[string]string {
 	return env
 }
 
-// unsupported lists what keeps an instance from being a source: files of its that are not in its own dataset.
+// unsupported lists what keeps an instance from being a source: files that are not in its own dataset.
 func (s *storage) unsupported(found *api.Instance) []string {
 	var reasons []string
 	if found.Type != string(api.InstanceTypeContainer) {

@@ -138,7 +138,9 @@ func (s *server) stream(w http.ResponseWriter, r *http.Request) {
 		transfer.WriteError(w, r, s.options.Log, err)
 		return
 	}
-	log := s.options.Log.With(zap.String("job", request.JobID), zap.String("peer", peer), zap.String("request_id", transfer.RequestIDFromContext(r.Context())), zap.Stringer("snapshot", request.To), zap.Stringer("base", request.From))
+	log := s.options.Log.With(zap.String("job", request.JobID), zap.String("peer", peer),
+		zap.String("request_id", transfer.RequestIDFromContext(r.Context())),
+		zap.Stringer("snapshot", request.To), zap.Stringer("base", request.From))
 	options := s.options.Stream
 	options.Limiters = append(s.options.Limits.For(peer), options.Limiters...)
 	sent, err := transfer.WriteStream(w, r, stream, options)

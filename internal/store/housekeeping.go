@@ -114,9 +114,9 @@ func (s *Store) relieveQuota(ctx context.Context) error {
 	return nil
 }
 
-// reliefTimeout bounds each step of making room, which takes as long as the database is large: etcd goes on defragmenting whoever
-// waits for it, and only then the alarm can be lifted.
 const (
+	// reliefTimeout bounds each step of making room, which takes as long as the database is large: etcd goes on defragmenting whoever
+	// waits for it, and only then the alarm can be lifted.
 	reliefTimeout = 5 * time.Minute
 	openingRelief = 2 * time.Minute // for all of it when the store is opened: who waits for the agent's start does not wait for ever
 )

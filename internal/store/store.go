@@ -239,9 +239,6 @@ func (s *Store) bounded(ctx context.Context, fn func(context.Context) error) err
 // A pool stamped with another id belongs to another store.
 func (s *Store) StoreID() string { return s.id }
 
-// ServerID is the option's.
-func (s *Store) ServerID() string { return s.opts.ServerID }
-
 // Mirror is the in-memory copy to read from. It goes on answering after Close, from what it held then.
 func (s *Store) Mirror() *Mirror { return s.mirror }
 

@@ -67,7 +67,7 @@ func (e *encoder) reset() {
 	e.trial = 0
 }
 
-// write passes a piece of the source on, for which was waited so long.
+// write passes a piece of the source on; waited is how long it was in coming.
 func (e *encoder) write(p []byte, waited time.Duration) error {
 	e.stretch.waiting += waited
 	if e.effort == stored && e.stretch.source >= e.every && e.stretch.took() >= trialPause(e.tried) {

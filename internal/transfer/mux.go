@@ -56,7 +56,8 @@ const (
 	windowRate = 1_250_000_000
 )
 
-// muxConfig returns the settings of a session whose streams receive through the given window, and wait so long for the other side to close.
+// muxConfig returns the settings of a session whose streams receive through the given window; closeTimeout is how long the remains of a
+// stream wait for the other side to close.
 func muxConfig(window uint32, closeTimeout time.Duration, log *zap.Logger) *yamux.Config {
 	return &yamux.Config{
 		AcceptBacklog:          acceptBacklog,

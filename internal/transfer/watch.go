@@ -30,8 +30,8 @@ func (w *widening) observe(rtt time.Duration) (due bool) {
 	return w.seen >= w.needed
 }
 
-// vain is that a new session found the round trip no longer: the pings had waited for the session's own streams. It is tried half as often
-// from now on.
+// vain notes that a new session measured no longer round trip: the pings had waited for the old one's own streams. From now on this is
+// tried half as often.
 func (w *widening) vain() {
 	w.seen = 0
 	w.needed *= 2

@@ -16,9 +16,9 @@ import (
 // Written returns how many bytes were written to the snapshot's dataset since the snapshot.
 //
 // ZFS counts what transaction groups have brought to disk: five seconds of a busy container's writes are not in the
-// property yet, though a snapshot taken now would hold them (tried). So the open group is written out first. What a
-// program has stored through a mapping, and the kernel has not written back, is in neither; that it was stored is, since Snapshot
-// has everything written back that was before. A mount alone, even one without writes, counts as 1 KiB (tried).
+// property yet, though a snapshot taken now would hold them (tried). So the open group is written out first. A store
+// through a mapping that the kernel has not written back is in neither. That something was stored is seen nevertheless: Snapshot has
+// earlier stores written back, after which each further one is noticed. A mount alone, even one without writes, counts as 1 KiB (tried).
 func (p *Pool) Written(ctx context.Context, snapshot string) (uint64, error) {
 	full, dataset, err := p.snapshot(snapshot)
 	if err != nil {

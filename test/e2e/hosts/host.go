@@ -34,14 +34,6 @@ func (h *Host) Name() string { return h.name }
 // Addr is the host's IP address on the bridge.
 func (h *Host) Addr() string { return h.addr }
 
-// Console is the path of the file that takes the host's console output.
-func (h *Host) Console() string {
-	if h.vm == nil {
-		return ""
-	}
-	return h.vm.console()
-}
-
 // Boot switches the host on and waits until it takes commands and has its pool. Incus starts by itself for
 // containers that start with the host, otherwise with the first command that needs it.
 func (h *Host) Boot(ctx context.Context) error {
