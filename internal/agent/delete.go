@@ -91,10 +91,12 @@ func (r *run) moveAside(ctx context.Context) error {
 
 // deleteInstance deletes the instance; the runtime's snapshots of it are noted first, since they are deleted with it.
 func (r *run) deleteInstance(ctx context.Context) error {
-	if err := r.ownInstance(ctx); err == nil {
-		if err := r.adopt(ctx, InstanceName(r.job.ContainerID)); err != nil && !errors.Is(err, errdefs.ErrNotFound) {
-			return err
-		}
+	err := r.ownInstance(ctx)
+	if err == nil {
+		err = r.adopt(ctx, InstanceName(r.job.ContainerID))
+	}
+	if err != nil && !errors.Is(err, errdefs.ErrNotFound) && !errors.Is(err, errdefs.ErrAlreadyExists) {
+		return err
 	}
 	return r.removeInstance(ctx)
 }
@@ -200,5 +202,10 @@ func (a *Agent) releaseNames(tx *store.Tx, container store.Container) error {
 
 // undoDelete leaves a container that could not be deleted failed, with its data where it is; deleting it again goes on.
 func (r *run) undoDelete(ctx context.Context) error {
-	return r.finish(ctx, store.JobFailed, failContainer)
+	return r.finish(ctx, store.JobFailed, func(tx *store.Tx, job *store.Job, container *store.Container) error {
+		if err := listAdopted(tx, *job, container); err != nil { // deleting it again buries them
+			return err
+		}
+		return failContainer(tx, job, container)
+	})
 }

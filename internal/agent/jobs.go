@@ -59,8 +59,8 @@ type operation struct {
 
 const (
 	phaseUndo = "undo"
-	// startAttempts is how often a start is tried that fails for reasons nobody knows: a runtime that is short of everything says no more
-	// than "exit status 1", and to undo is expensive then. A container that cannot start fails again at once.
+	// startAttempts is how often a start, or an undoing, is tried that fails for reasons nobody knows: a runtime that is short of everything
+	// says no more than "exit status 1", and to undo is expensive then. A container that cannot start fails again at once.
 	startAttempts = 3
 	// startTurn is how long a start waits for its turn at most.
 	startTurn   = 10 * time.Minute
@@ -81,7 +81,9 @@ func operationOf(kind store.JobKind) operation {
 		return syncOperation
 	case store.JobRestore:
 		return restoreOperation
-	case store.JobStart, store.JobStop, store.JobForceStop, store.JobRestart, store.JobPause, store.JobResume:
+	case store.JobRestart:
+		return restartOperation
+	case store.JobStart, store.JobStop, store.JobForceStop, store.JobPause, store.JobResume:
 		return powerOperation
 	default: // a later version's job: not for this one to guess at
 		return unknownOperation
@@ -230,7 +232,7 @@ func (a *Agent) perform(ctx context.Context, job store.Job, cancelled context.Co
 			}
 		}
 	}
-	undo := phase{name: phaseUndo, do: op.undo, patient: true, binding: true}
+	undo := phase{name: phaseUndo, do: op.undo, patient: true, outlastsRuntime: true, binding: true}
 	if err := r.step(ctx, undo); err != nil && ctx.Err() == nil {
 		// Something is left that the job could not take back; garbage collection knows it by hoody:job.
 		r.log.Error("undo failed", zap.Error(err))
@@ -391,6 +393,9 @@ func (r *run) record(ctx context.Context, change func(*store.Tx, *store.Job) err
 		if !job.Open() {
 			latest = job // only its own agent ends a job: an earlier attempt was written, its answer lost
 			return errdefs.New(errdefs.ErrStale, "", "job %s is %s", id, job.State)
+		}
+		if now := r.job.Progress; now.BytesDone >= job.Progress.BytesDone && now.Snapshots >= job.Progress.Snapshots {
+			job.Progress = now // the last report of a transfer may not have come through
 		}
 		if err := change(tx, &job); err != nil {
 			return err

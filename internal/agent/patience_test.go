@@ -35,7 +35,7 @@ func TestWhenAPhaseIsGivenUp(t *testing.T) {
 			t.Errorf("%s: given up: %t", name, got)
 		}
 	}
-	for _, operation := range []operation{createOperation, copyOperation, syncOperation, restoreOperation} {
+	for _, operation := range []operation{createOperation, copyOperation, syncOperation, restoreOperation, restartOperation} {
 		for _, p := range operation.phases {
 			if p.name == "start" && !p.outlastsRuntime {
 				t.Errorf("a start is given up while the runtime is away: %+v", p)

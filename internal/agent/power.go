@@ -87,6 +87,17 @@ func forbidden(operation Operation, status store.Status) string {
 	}
 }
 
+// A restart: once it is stopped, an outage of the runtime is no reason to leave it at that.
+var restartOperation = operation{
+	phases: []phase{
+		{name: "stop", do: (*run).stopToRestart},
+		{name: "start", do: (*run).startStopped, outlastsRuntime: true},
+		{name: "finish", do: (*run).finishPower, patient: true},
+	},
+	undo:        (*run).undoPower,
+	leavesFiles: true,
+}
+
 // Start, stop and friends: one call to the runtime, whose answer is the container's new state.
 var powerOperation = operation{
 	phases: []phase{
@@ -97,29 +108,35 @@ var powerOperation = operation{
 	leavesFiles: true,
 }
 
-func (r *run) act(ctx context.Context) error {
-	timeout := r.options.OperationTimeout
+// powerTimeout is how long the operation may take, or either half of a restart.
+func (r *run) powerTimeout() time.Duration {
 	if r.job.TimeoutSeconds > 0 {
-		timeout = time.Duration(r.job.TimeoutSeconds) * time.Second
+		return time.Duration(r.job.TimeoutSeconds) * time.Second
 	}
-	name := InstanceName(r.job.ContainerID)
-	start := func() error { return r.inTime(ctx, "start", timeout, name, r.runtime.Start) }
+	return r.options.OperationTimeout
+}
+
+func (r *run) stopToRestart(ctx context.Context) error {
+	return r.stopInTime(ctx, InstanceName(r.job.ContainerID), r.powerTimeout())
+}
+
+func (r *run) startStopped(ctx context.Context) error {
+	return r.inTime(ctx, "start", r.powerTimeout(), InstanceName(r.job.ContainerID), r.runtime.Start)
+}
+
+func (r *run) act(ctx context.Context) error {
+	name, timeout := InstanceName(r.job.ContainerID), r.powerTimeout()
 	switch r.job.Kind {
 	case store.JobStart:
-		return start()
+		return r.startStopped(ctx)
 	case store.JobStop:
 		return r.stopInTime(ctx, name, timeout)
 	case store.JobForceStop:
 		return r.inTime(ctx, "stop", timeout, name, r.runtime.ForceStop)
 	case store.JobPause:
 		return r.inTime(ctx, "pause", timeout, name, r.runtime.Pause)
-	case store.JobResume:
+	default: // resume
 		return r.inTime(ctx, "resume", timeout, name, r.runtime.Resume)
-	default: // restart
-		if err := r.stopInTime(ctx, name, timeout); err != nil {
-			return err
-		}
-		return start()
 	}
 }
 
@@ -153,7 +170,11 @@ func (r *run) finishPower(ctx context.Context) error {
 		return err
 	}
 	if !settled(status) {
-		return errdefs.New(errdefs.ErrUnavailable, "", "the runtime reports a state of error")
+		class := errdefs.ErrUnavailable
+		if r.job.Attempts >= maxAttempts { // it does not get better; what may help, a forced stop, waits for the end of this
+			class = errdefs.ErrFailedPrecondition
+		}
+		return errdefs.New(class, "", "the runtime reports a state of error")
 	}
 	return r.finish(ctx, store.JobDone, func(_ *store.Tx, _ *store.Job, container *store.Container) error {
 		container.Status = status

@@ -65,7 +65,7 @@ func (r *run) undoReplace(ctx context.Context) error {
 		r.log.Warn("limits not set again", zap.Error(err))
 	}
 	if r.job.StoppedAt != nil && status == store.StatusRunning { // else it runs, or somebody else has stopped it
-		if err := r.runtime.Start(ctx, InstanceName(r.job.ContainerID)); err != nil {
+		if err := r.startAgain(ctx); err != nil {
 			if errdefs.Retryable(err) && !errors.Is(err, errdefs.ErrBusy) {
 				return err
 			}
@@ -74,9 +74,14 @@ func (r *run) undoReplace(ctx context.Context) error {
 		}
 	}
 	err = r.restoreAutostart(ctx)
-	late := errors.Is(err, errdefs.ErrBusy) // it has not heeded the stop, and takes no configuration until it does
-	if err != nil && !late && !errors.Is(err, errdefs.ErrNotFound) {
+	late := false
+	switch {
+	case err == nil || errors.Is(err, errdefs.ErrNotFound):
+	case errdefs.Retryable(err) && !errors.Is(err, errdefs.ErrBusy):
 		return err
+	default: // it has not heeded the stop and takes no configuration until it does, or nobody knows why: that breaks no container
+		r.log.Warn("autostart not set again", zap.Error(err))
+		late = true
 	}
 	// Only now that the container runs again: somebody may hold what is to go.
 	if err := r.leftToCollection(r.dropIncoming(ctx)); err != nil {
@@ -120,4 +125,19 @@ func (r *run) leftToCollection(err error) error {
 	}
 	r.log.Warn("left to collection", zap.Error(err))
 	return nil
+}
+
+// startAgain starts what ran before the operation, as often as what was to replace it.
+func (r *run) startAgain(ctx context.Context) error {
+	pauses := newPauses(r.job.Progress)
+	for attempt := 1; ; attempt++ {
+		err := r.runtime.Start(ctx, InstanceName(r.job.ContainerID))
+		if err == nil || errdefs.Retryable(err) && !errors.Is(err, errdefs.ErrBusy) || attempt >= startAttempts {
+			return err
+		}
+		r.log.Warn("the container is started again", zap.Int("attempt", attempt), zap.Error(err))
+		if err := sleep(ctx, pauses.next(r.job.Progress)); err != nil {
+			return err
+		}
+	}
 }

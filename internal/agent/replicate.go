@@ -296,7 +296,7 @@ func (r *run) resume(ctx context.Context, source Source, manifest Manifest, inte
 		if r.options.Observe.Resumed != nil {
 			r.options.Observe.Resumed(err)
 		}
-		if err != nil && errdefs.Retryable(err) && !errors.Is(err, errdefs.ErrStale) {
+		if errors.Is(err, errdefs.ErrExhausted) || err != nil && errdefs.Retryable(err) && !errors.Is(err, errdefs.ErrStale) {
 			return false, err
 		}
 		if err != nil {

@@ -64,18 +64,22 @@ var restoreOperation = operation{
 	undo: (*run).undoReplace,
 }
 
-// cloneHeld clones a snapshot of the container's own. One that is gone from the pool was destroyed behind the agent's back
-// and does not come again.
+// cloneHeld clones a snapshot of the container's own. One that is gone from its owner's datasets was destroyed or moved behind the
+// agent's back, and does not come again.
 func (r *run) cloneHeld(ctx context.Context) error {
 	err := r.clone(ctx)
 	if !errors.Is(err, errdefs.ErrStale) {
 		return err
 	}
+	container, read := r.store.GetContainer(ctx, r.job.ContainerID)
+	if read != nil {
+		return read
+	}
 	inventory, listed := r.pool.Inventory(ctx)
 	if listed != nil {
 		return listed
 	}
-	if _, held := lineage.Locate(inventory)[r.job.Freeze.GUID]; !held {
+	if _, held := lineage.Locate(ownedBy(inventory, container.OwnerID))[r.job.Freeze.GUID]; !held {
 		return snapshotGone(*r.job.Snapshot).WithCause(err)
 	}
 	return err

@@ -184,3 +184,77 @@ func TestASnapshotThatCannotBeUndoneFailsNoContainer(t *testing.T) {
 		t.Errorf("the container fails: %s", container.FailureReason)
 	}
 }
+
+// Undoing takes place on the host on which the operation has just failed: what it does not get at the first attempt, it gets at the next.
+func TestUndoingOutlastsAHostThatIsShortOfEverything(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1)
+	here := f.servers[0]
+	source := f.states(here)
+	starts, configured := 0, 0
+	dark := errdefs.New(errdefs.ErrInternal, "", "exit status 1")
+	here.setFault(func(op, _ string) error {
+		switch op {
+		case "start:before":
+			if starts++; starts < 2*startAttempts { // all of the new generation, and all but the last of the old one
+				return dark
+			}
+		case "configure:before":
+			if starts > 0 {
+				configured++
+				return dark
+			}
+		}
+		return nil
+	})
+	if err := second(here.agent.RestoreSnapshot(f.ctx, caller, source.ID, "two")); err == nil || !strings.Contains(err.Error(), "exit status 1") {
+		t.Errorf("the restore: %v", err)
+	}
+	here.setFault(nil)
+	f.holdsState(f.settled(source.ID, store.StatusRunning), "now")
+	if configured == 0 {
+		t.Error("nothing was configured: this test looks at the wrong moment")
+	}
+}
+
+// A snapshot that was moved out of its owner's datasets by hand is gone for a restore, which ends.
+func TestARestoreOfWhatWasMovedAwayEnds(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1)
+	here := f.servers[0]
+	source := f.states(here)
+	f.must(here.pool.SetProperties(f.ctx, agent.ContainerDataset(source.ID), agent.Properties{"hoody:owner": "64c1aa00b2d34e5f60718009"}))
+	if err := second(here.agent.RestoreSnapshot(f.ctx, caller, source.ID, "one")); err == nil {
+		t.Error("restored")
+	}
+	f.settled(source.ID, store.StatusRunning)
+}
+
+// The runtime's own snapshots of a container whose deletion failed are the container's, and go with the next attempt.
+func TestADeletionThatIsRepeatedForgetsNoSnapshots(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1)
+	here := f.servers[0]
+	source := f.create(here, "source")
+	f.must(here.runtime.AddSnapshot(f.ctx, agent.InstanceName(source.ID), "by-hand"))
+	here.setFault(func(op, _ string) error {
+		if op == "delete-instance:before" {
+			return errdefs.New(errdefs.ErrInternal, "", "exit status 1")
+		}
+		return nil
+	})
+	if err := here.agent.DeleteContainer(f.ctx, caller, source.ID); err == nil {
+		f.settled(source.ID, store.StatusFailed)
+	}
+	here.setFault(nil)
+	f.must(here.agent.DeleteContainer(f.ctx, caller, source.ID))
+	f.over(source.ID)
+	here.collect()
+	inventory, err := here.pool.Inventory(f.ctx)
+	f.must(err)
+	for _, dataset := range inventory.Datasets {
+		if strings.HasPrefix(dataset.Name, "hoody/generations/") {
+			t.Errorf("not collected: %s, %v", dataset.Name, dataset.Snapshots)
+		}
+	}
+}
