@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -85,6 +86,7 @@ type Agent struct {
 	inFlight      *inFlight
 	underWay      transfersUnderWay
 	heavy         *semaphore.Weighted // a slot per heavy phase
+	lastStart     atomic.Int64        // when a start of what is new ended, in ns
 	starts        *semaphore.Weighted // a slot per start of what is new
 	settingsTurns *turns              // by container
 

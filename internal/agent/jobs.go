@@ -62,7 +62,7 @@ const (
 	// startAttempts is how often a start, or an undoing, is tried that fails for reasons nobody knows: a runtime that is short of everything
 	// says no more than "exit status 1", and to undo is expensive then. A container that cannot start fails again at once.
 	startAttempts = 3
-	// startTurn is how long a start waits for its turn at most.
+	// startTurn is how long a start waits for its turn while none of those before it comes to an end.
 	startTurn   = 10 * time.Minute
 	maxAttempts = 10 // some 20 seconds: a restart of Incus, or its hold on a mount after a file was pushed
 )
@@ -104,6 +104,7 @@ type run struct {
 	log       *zap.Logger
 	cancelled context.Context // done when the job is to be given up
 	wanted    func()          // takes back what the job said that it lacks; nil before it has
+	unsettled int             // how often the runtime reported a state of error in place of an operation's outcome
 }
 
 // performJobs works on every open job of this server until ctx ends. Each job has a goroutine: a freeze must not
@@ -335,24 +336,37 @@ func (r *run) attempt(ctx context.Context, p phase) error {
 
 // slotFor waits until a phase may run. It fails when ctx ends first.
 func (r *run) slotFor(ctx context.Context, p phase) (release func(), err error) {
-	slots, wait := r.heavy, ctx
-	switch {
-	case p.startsNew:
-		var cancel context.CancelFunc
-		wait, cancel = context.WithTimeout(ctx, startTurn)
-		defer cancel()
-		slots = r.starts
-	case !p.heavy:
+	if p.startsNew {
+		return r.turnToStart(ctx)
+	}
+	if !p.heavy {
 		return func() {}, nil
 	}
-	err = slots.Acquire(wait, 1)
-	switch {
-	case err == nil:
-		return func() { slots.Release(1) }, nil
-	case ctx.Err() == nil:
-		return func() {}, nil // those before it hang, and that is no reason not to try
+	if err := r.heavy.Acquire(ctx, 1); err != nil {
+		return nil, err
 	}
-	return nil, err
+	return func() { r.heavy.Release(1) }, nil
+}
+
+// turnToStart waits for one of the turns of starts. When none has come to an end for startTurn, those before it hang, and that is no
+// reason not to try.
+func (r *run) turnToStart(ctx context.Context) (release func(), err error) {
+	for began := time.Now(); ; {
+		wait, cancel := context.WithTimeout(ctx, startTurn)
+		err := r.starts.Acquire(wait, 1)
+		cancel()
+		switch last := time.Unix(0, r.lastStart.Load()); {
+		case err == nil:
+			return func() {
+				r.lastStart.Store(time.Now().UnixNano())
+				r.starts.Release(1)
+			}, nil
+		case ctx.Err() != nil:
+			return nil, err
+		case last.Before(began) || time.Since(last) >= startTurn:
+			return func() {}, nil
+		}
+	}
 }
 
 // journalIn is journal for a phase. In a concluding one nothing but the end of the job or of ctx is a reason to give up: the

@@ -13,7 +13,7 @@ const (
 	longestPause = 30 * time.Second
 	// progressCounts is how many bytes an attempt must have brought to count as progress. A receiver has read some of a stream
 	// before it finds that it leads nowhere, as much as a pipe and a buffer hold; that again and again at once would help nobody.
-	progressCounts = 8 << 20
+	progressCounts = 1536 << 10
 )
 
 // pauses are those between the attempts of a phase: each longer than the last, and short again after an attempt that came further.

@@ -91,7 +91,7 @@ func forbidden(operation Operation, status store.Status) string {
 var restartOperation = operation{
 	phases: []phase{
 		{name: "stop", do: (*run).stopToRestart},
-		{name: "start", do: (*run).startStopped, outlastsRuntime: true},
+		{name: "start", do: (*run).startAfterStop, outlastsRuntime: true},
 		{name: "finish", do: (*run).finishPower, patient: true},
 	},
 	undo:        (*run).undoPower,
@@ -123,6 +123,23 @@ func (r *run) stopToRestart(ctx context.Context) error {
 func (r *run) startStopped(ctx context.Context) error {
 	return r.inTime(ctx, "start", r.powerTimeout(), InstanceName(r.job.ContainerID), r.runtime.Start)
 }
+
+// startAfterStop is startStopped, but tells a container that takes too long from a runtime that says nothing.
+func (r *run) startAfterStop(ctx context.Context) error {
+	err := r.startStopped(ctx)
+	if !errors.Is(err, errdefs.ErrFailedPrecondition) {
+		return err
+	}
+	bounded, cancel := context.WithTimeout(ctx, firstAnswer)
+	defer cancel()
+	if _, silence := r.observedStatus(bounded, r.job.ContainerID); silence != nil && (bounded.Err() != nil || errors.Is(silence, errdefs.ErrUnavailable)) {
+		return errdefs.New(errdefs.ErrUnavailable, "", "the runtime does not answer").WithCause(err)
+	}
+	return err
+}
+
+// firstAnswer is how long a runtime that works takes to say what an instance is doing, at most.
+const firstAnswer = 20 * time.Second
 
 func (r *run) act(ctx context.Context) error {
 	name, timeout := InstanceName(r.job.ContainerID), r.powerTimeout()
@@ -171,7 +188,7 @@ func (r *run) finishPower(ctx context.Context) error {
 	}
 	if !settled(status) {
 		class := errdefs.ErrUnavailable
-		if r.job.Attempts >= maxAttempts { // it does not get better; what may help, a forced stop, waits for the end of this
+		if r.unsettled++; r.unsettled >= maxAttempts { // it does not get better; what may help, a forced stop, waits for the end of this
 			class = errdefs.ErrFailedPrecondition
 		}
 		return errdefs.New(class, "", "the runtime reports a state of error")
@@ -184,7 +201,11 @@ func (r *run) finishPower(ctx context.Context) error {
 
 func (r *run) undoPower(ctx context.Context) error {
 	status, err := r.observedStatus(ctx, r.job.ContainerID)
-	if err != nil || !settled(status) {
+	switch {
+	case err == nil && settled(status):
+	case err == nil && r.job.PriorStatus == store.StatusStopped:
+		status = store.StatusRunning // there is something in a state of error, which can be stopped by force
+	default:
 		status = r.job.PriorStatus // the runtime cannot say; what was known stands until it can
 	}
 	return r.finish(ctx, store.JobFailed, func(_ *store.Tx, _ *store.Job, container *store.Container) error {

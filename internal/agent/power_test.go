@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -65,5 +66,52 @@ func TestAnOperationThatTakesTooLongIsGivenUp(t *testing.T) {
 		f.settled(container.ID, c.left)
 	}
 	f.must(second(here.agent.Operate(f.ctx, caller, container.ID, agent.OperationStart, 0)))
+	f.settled(container.ID, store.StatusRunning)
+}
+
+// silentRuntime falls silent once it has stopped an instance.
+type silentRuntime struct {
+	agent.Runtime
+	silent *atomic.Bool
+}
+
+func (r silentRuntime) Stop(ctx context.Context, name string, timeout time.Duration) error {
+	err := r.Runtime.Stop(ctx, name, timeout)
+	r.silent.Store(true)
+	return err
+}
+
+func (r silentRuntime) Start(ctx context.Context, name string) error {
+	if r.silent.Load() {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return r.Runtime.Start(ctx, name)
+}
+
+func (r silentRuntime) Instance(ctx context.Context, name string) (agent.Instance, error) {
+	if r.silent.Load() {
+		return agent.Instance{}, errdefs.New(errdefs.ErrUnavailable, "", "no answer")
+	}
+	return r.Runtime.Instance(ctx, name)
+}
+
+// A restart that has stopped its container does not leave it at that because the runtime is away.
+func TestARestartOutlastsASilentRuntime(t *testing.T) {
+	var silent atomic.Bool
+	f := newFleet(t, 1, func(f *fleet) {
+		f.drive = func(runtime agent.Runtime) agent.Runtime { return silentRuntime{runtime, &silent} }
+	})
+	here := f.servers[0]
+	container := f.create(here, "source")
+	answer := f.accepted(container, func() error {
+		return second(here.agent.Operate(f.ctx, caller, container.ID, agent.OperationRestart, time.Second))
+	})
+	f.until("the start is tried again", func() bool {
+		job, err := f.records.GetJob(f.ctx, f.jobOf(container))
+		return err == nil && job.Phase == "start" && job.Attempts > 0
+	})
+	silent.Store(false)
+	f.must(<-answer)
 	f.settled(container.ID, store.StatusRunning)
 }

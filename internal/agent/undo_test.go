@@ -191,17 +191,17 @@ func TestUndoingOutlastsAHostThatIsShortOfEverything(t *testing.T) {
 	f := newFleet(t, 1)
 	here := f.servers[0]
 	source := f.states(here)
-	starts, configured := 0, 0
+	var starts, configured atomic.Int32 // the follower of settings may come after the operation
 	dark := errdefs.New(errdefs.ErrInternal, "", "exit status 1")
 	here.setFault(func(op, _ string) error {
 		switch op {
 		case "start:before":
-			if starts++; starts < 2*startAttempts { // all of the new generation, and all but the last of the old one
+			if starts.Add(1) < 2*startAttempts { // all of the new generation, and all but the last of the old one
 				return dark
 			}
 		case "configure:before":
-			if starts > 0 {
-				configured++
+			if starts.Load() > 0 {
+				configured.Add(1)
 				return dark
 			}
 		}
@@ -212,7 +212,7 @@ func TestUndoingOutlastsAHostThatIsShortOfEverything(t *testing.T) {
 	}
 	here.setFault(nil)
 	f.holdsState(f.settled(source.ID, store.StatusRunning), "now")
-	if configured == 0 {
+	if configured.Load() == 0 {
 		t.Error("nothing was configured: this test looks at the wrong moment")
 	}
 }
