@@ -61,7 +61,11 @@ func (d *driver) lookAround(ctx context.Context) error {
 func (d *driver) checkMissing(wrong *findings, name string, c *container, s snapshot, found store.Snapshot, held bool) {
 	if s.missing && held { // a copy has brought it back, or one that was cancelled when it had
 		s.missing = false
-		c.mark(s.at, false)
+		for _, other := range d.model.containers { // the copy that brought it included
+			if other.server == c.server {
+				other.mark(s.at, false)
+			}
+		}
 	}
 	reported := slices.ContainsFunc(d.servers[c.server].agent.Findings(), func(f agent.Finding) bool {
 		return f.Code == agent.FindingSnapshotGone && f.Object == d.ids[name]+"/"+found.Name
