@@ -42,7 +42,11 @@ func IncusPool(incus Incus, pool, dataset string) Check {
 			return fail("leave zfs.dataset empty, so that Incus is asked, or set it to "+actual,
 				"zfs.dataset is %s, but Incus keeps its instances in %s", dataset, actual)
 		}
-		if counts, err := incus.CountsHistory(ctx); err == nil && counts {
+		counts, err := incus.CountsHistory(ctx)
+		if err != nil {
+			return fail("incus storage show "+pool, "the storage pool's settings are not known: %v", err)
+		}
+		if counts {
 			return warn(fmt.Sprintf("incus storage set %s volume.zfs.use_refquota=true; it holds for containers made from then on", pool),
 				"size limits of containers count their snapshots, too: a copy with a limit may find it used up by the history of its source, which stays then")
 		}

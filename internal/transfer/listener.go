@@ -47,8 +47,11 @@ type ListenerConfig struct {
 	RequestTimeout     time.Duration
 	SessionIdleTimeout time.Duration
 
-	frameTimeout       time.Duration // for tests
-	answerCloseTimeout time.Duration // for tests; else it is answerCloseTimeout
+	frameTimeout time.Duration // for tests
+	// answerCloseTimeout is for tests; there is none. yamux would reset the stream then, and throw away what the other side has received
+	// and not read yet, which may take it hours of a list of digests. remnantFactor bounds how many remains there are, and the dialling
+	// side's timeout, the session's idleness or its end remove them.
+	answerCloseTimeout time.Duration
 }
 
 // Listener accepts sessions from other agents and serves HTTP requests on their streams.
@@ -249,7 +252,7 @@ func (l *Listener) open(conn net.Conn, below holder, peer string, expires time.T
 	if ofPeer >= l.config.MaxSessionsPerPeer || len(l.sessions) >= l.config.MaxSessions {
 		return nil, fmt.Errorf("limit reached: %d sessions of this peer, %d in total", ofPeer, len(l.sessions))
 	}
-	mux, err := yamux.Server(newFrameConn(conn, below, l.config.frameTimeout), muxConfig(requestWindow, max(answerCloseTimeout, l.config.answerCloseTimeout), log))
+	mux, err := yamux.Server(newFrameConn(conn, below, l.config.frameTimeout), muxConfig(requestWindow, l.config.answerCloseTimeout, log))
 	if err != nil {
 		return nil, err
 	}

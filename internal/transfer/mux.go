@@ -33,10 +33,6 @@ const (
 	// streamCloseTimeout is how long the remains of a stream wait on the dialling side for the peer to close its half. The accepting side closes
 	// as soon as a request is over, so whoever waits longer is gone or hostile.
 	streamCloseTimeout = time.Minute
-	// answerCloseTimeout is that on the accepting side: none. yamux would reset the stream then, and throw away what the other side has
-	// received and not read yet, which may take it hours of a list of digests. remnantFactor bounds how many there are, and the dialling
-	// side's timeout, the session's idleness or its end remove them.
-	answerCloseTimeout = 0
 
 	// requestWindow is the receive window of the accepting side, per stream: yamux's smallest, since only requests
 	// arrive there. It bounds what a peer can make a listener hold.
@@ -57,7 +53,7 @@ const (
 )
 
 // muxConfig returns the settings of a session whose streams receive through the given window; closeTimeout is how long the remains of a
-// stream wait for the other side to close.
+// stream wait for the other side to close, 0 for no limit.
 func muxConfig(window uint32, closeTimeout time.Duration, log *zap.Logger) *yamux.Config {
 	return &yamux.Config{
 		AcceptBacklog:          acceptBacklog,

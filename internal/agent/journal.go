@@ -1,0 +1,120 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"go.uber.org/zap"
+
+	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
+	"github.com/hoodynetwork/hoody-agent/internal/store"
+)
+
+// journalIn is journal for a phase. In a concluding one nothing but the end of the job or of ctx is a reason to give up: the
+// container runs on what was done already.
+func (r *run) journalIn(ctx context.Context, p phase, change func(*store.Job)) error {
+	delay := backoff.NewExponentialBackOff()
+	delay.InitialInterval, delay.MaxInterval = 200*time.Millisecond, 30*time.Second
+	for {
+		err := r.journal(ctx, change)
+		if err == nil || !p.concluding || !r.job.Open() || ctx.Err() != nil || errors.Is(err, errdefs.ErrNotFound) {
+			return err
+		}
+		r.log.Warn("journal will be tried again", zap.String("phase", p.name), zap.Error(err))
+		if err := sleep(ctx, delay.NextBackOff()); err != nil {
+			return err
+		}
+	}
+}
+
+// journal changes the job's record; it waits for the store as long as ctx lives, since nothing may be done that is not
+// written down. ErrStale means that the job is finished already.
+func (r *run) journal(ctx context.Context, change func(*store.Job)) error {
+	return r.record(ctx, func(tx *store.Tx, job *store.Job) error {
+		change(job)
+		return nil
+	})
+}
+
+// record is journal together with other records, in one transaction. change may run more than once.
+func (r *run) record(ctx context.Context, change func(*store.Tx, *store.Job) error) error {
+	var latest store.Job
+	id := r.job.ID
+	err := r.persist(ctx, func(tx *store.Tx) error {
+		job, err := tx.Job(r.serverID, id)
+		if err != nil {
+			return err
+		}
+		if !job.Open() {
+			latest = job // only its own agent ends a job: an earlier attempt was written, its answer lost
+			return errdefs.New(errdefs.ErrStale, "", "job %s is %s", id, job.State)
+		}
+		if now := r.job.Progress; now.BytesDone >= job.Progress.BytesDone && now.Snapshots >= job.Progress.Snapshots {
+			job.Progress = now // the last report of a transfer may not have come through
+		}
+		if err := change(tx, &job); err != nil {
+			return err
+		}
+		job.UpdatedAt = r.now()
+		latest = job
+		return tx.PutJob(job)
+	})
+	if err == nil || errors.Is(err, errdefs.ErrStale) && latest.ID != "" && !latest.Open() {
+		r.job = latest
+	}
+	return err
+}
+
+// finish ends the job's record together with the container's: change gets the container, without this job's hold on it.
+// change nil leaves the container otherwise as it is; a container that is gone is no error.
+func (r *run) finish(ctx context.Context, state store.JobState, change func(*store.Tx, *store.Job, *store.Container) error) error {
+	return r.record(ctx, func(tx *store.Tx, job *store.Job) error {
+		job.State = state
+		job.FinishedAt = new(r.now())
+		if state == store.JobDone {
+			job.Error = nil
+		}
+		container, err := tx.Container(job.ContainerID)
+		if errors.Is(err, errdefs.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if container.JobID == job.ID {
+			container.JobID = ""
+		}
+		status := container.Status
+		if change != nil {
+			if err := change(tx, job, &container); err != nil {
+				return err
+			}
+		}
+		if container.JobID != "" {
+			container.Status = status // the container is the job's that supersedes this one
+		}
+		container.LastOperation = &store.OperationSummary{ID: job.ID, Kind: job.Kind, State: state, Progress: job.Progress, FinishedAt: *job.FinishedAt}
+		if state != store.JobDone && job.Error != nil {
+			container.LastOperation.Error = job.Error.Message
+		}
+		return tx.PutContainer(container)
+	})
+}
+
+// persist runs a transaction, waiting out a store that is absent or full: what was done must be written down, and giving up
+// for a full disk elsewhere would undo what is well.
+func (a *Agent) persist(ctx context.Context, change func(*store.Tx) error) error {
+	delay := backoff.NewExponentialBackOff()
+	delay.InitialInterval, delay.MaxInterval = 100*time.Millisecond, 5*time.Second
+	for {
+		_, err := a.store.Update(ctx, a.told("", change))
+		if err == nil || !errors.Is(err, errdefs.ErrUnavailable) && !errors.Is(err, store.ErrFull) || ctx.Err() != nil {
+			return err
+		}
+		if err := sleep(ctx, delay.NextBackOff()); err != nil {
+			return err
+		}
+	}
+}
