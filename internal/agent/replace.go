@@ -26,7 +26,6 @@ func (r *run) finishReplace(ctx context.Context, change func(*store.Tx, *store.J
 	}
 	return r.finish(ctx, store.JobDone, func(tx *store.Tx, job *store.Job, container *store.Container) error {
 		job.Progress.DownMillis = r.downMillis()
-		job.Displaced = displacedDataset(job.ID)
 		container.Status = job.PriorStatus
 		container.FailureReason = ""
 		container.Generation = job.Generation

@@ -283,7 +283,6 @@ type Job struct {
 	History        []Snapshot        `json:"history,omitempty"`    // what the copy will list
 	Generation     Generation        `json:"generation"`           // being checked out
 	IDMap          string            `json:"idmap,omitempty"`
-	Displaced      string            `json:"displaced,omitempty"`   // dataset the old generation was moved to
 	Config         map[string]string `json:"config,omitempty"`      // the source's runtime configuration at freeze time
 	RootSize       string            `json:"root_size,omitempty"`   // size limit of the source's root disk then, as its runtime writes it
 	Adopted        []Snapshot        `json:"adopted,omitempty"`     // the runtime's own snapshots of the displaced generation, now the container's

@@ -265,53 +265,7 @@ func TestUnreachable(t *testing.T) {
 	})
 }
 
-func TestShutdownWaitsForRequests(t *testing.T) {
-	started, proceed := make(chan struct{}), make(chan struct{})
-	data := noise(3 << 20)
-	f := newFleet(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		close(started)
-		<-proceed
-		_, _ = WriteStream(w, r, &repeat{data: data, left: len(data)}, StreamOptions{})
-	}))
-	type outcome struct {
-		n   int64
-		err error
-	}
-	got := make(chan outcome, 1)
-	go func() {
-		response, err := f.get(t.Context(), "/stream", false)
-		if err != nil {
-			got <- outcome{err: err}
-			return
-		}
-		stream, err := OpenStream(response, StreamOptions{})
-		if err != nil {
-			got <- outcome{err: err}
-			return
-		}
-		n, err := io.Copy(io.Discard, stream)
-		got <- outcome{n, err}
-	}()
-	await(t, "the request", started)
-	down := make(chan error, 1)
-	go func() { down <- f.listener.Shutdown(t.Context()) }()
-	await(t, "the shutdown to begin", f.listener.done)
-	select {
-	case err := <-down:
-		t.Fatalf("Shutdown returned %v while a request ran", err)
-	default:
-	}
-	close(proceed)
-	if o := await(t, "the stream", got); o.err != nil || o.n != int64(len(data)) {
-		t.Errorf("a running stream got %d bytes, %v", o.n, o.err)
-	}
-	must(t, await(t, "Shutdown", down))
-	if err := Call(t.Context(), f.dialer.Client(bob), http.MethodGet, "/", nil, nil); !errors.Is(err, errdefs.ErrUnavailable) {
-		t.Errorf("after Shutdown: %v", err)
-	}
-}
-
-func TestShutdownCutsOffWhatTakesTooLong(t *testing.T) {
+func TestCloseCutsOffWhatRuns(t *testing.T) {
 	started := make(chan struct{})
 	f := newFleet(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		close(started)
@@ -320,13 +274,12 @@ func TestShutdownCutsOffWhatTakesTooLong(t *testing.T) {
 	failed := make(chan error, 1)
 	go func() { failed <- Call(t.Context(), f.dialer.Client(bob), http.MethodGet, "/", nil, nil) }()
 	await(t, "the request", started)
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := f.listener.Shutdown(ctx); !errors.Is(err, context.Canceled) {
-		t.Errorf("Shutdown: %v", err)
-	}
+	must(t, f.listener.Close())
 	if err := await(t, "the caller", failed); !errors.Is(err, errdefs.ErrUnavailable) {
 		t.Errorf("the caller got %v", err)
+	}
+	if err := Call(t.Context(), f.dialer.Client(bob), http.MethodGet, "/", nil, nil); !errors.Is(err, errdefs.ErrUnavailable) {
+		t.Errorf("after Close: %v", err)
 	}
 }
 

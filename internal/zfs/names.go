@@ -92,12 +92,6 @@ func (p *Pool) version(name, kinds string) (full, dataset string, err error) {
 	return full, dataset, nil
 }
 
-// relative is the inverse of dataset; ok is false for the root and for what is not below it.
-func (p *Pool) relative(full string) (name string, ok bool) {
-	name, ok = strings.CutPrefix(full, p.root+"/")
-	return name, ok && name != ""
-}
-
 // checkProperty checks a property's name and value. Native names are lower case; user properties hold a colon.
 // "origin" is not a property to set but receive's way to choose a base, so it only ever comes from ReceiveSpec.Origin.
 func checkProperty(name, value string) error {
