@@ -43,6 +43,7 @@ type Options struct {
 	StopTimeout      time.Duration // for a clean stop before a swap; 30 s by default
 	NoForceStop      bool          // a container that does not stop in time fails the operation instead of being stopped by force
 	OperationTimeout time.Duration // of a start, stop and their kind whose request has none, either half of a restart; 60 s by default
+	AnswerGrace      time.Duration // how long a request waits for a server that is gone, and for an operation beyond its own time; 1 min by default
 	MaxOpenJobs      int           // accepted and unfinished jobs per server; 1,000 by default
 	MaxHeavyPhases   int           // phases at a time that keep the host busy, and as many starts of what is new; twice the processors and at least 4 by default
 	AcceptDecrypted  bool          // containers of encrypted pools are received into one that is not
@@ -123,6 +124,7 @@ func New(options Options) (*Agent, error) {
 	setDefault(&options.DiffLimit, 1000)
 	setDefault(&options.StopTimeout, 30*time.Second)
 	setDefault(&options.OperationTimeout, 60*time.Second)
+	setDefault(&options.AnswerGrace, time.Minute)
 	setDefault(&options.MaxOpenJobs, 1000)
 	setDefault(&options.MaxHeavyPhases, max(4, 2*runtime.GOMAXPROCS(0)))
 	setDefault(&options.ReportInterval, 30*time.Second)

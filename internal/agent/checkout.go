@@ -436,11 +436,21 @@ func (r *run) start(ctx context.Context, toRun bool) error {
 		return err
 	}
 	if toRun {
-		if err := r.runtime.Start(ctx, name); err != nil {
+		if err := r.startInstance(ctx, name); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// startInstance starts an instance. A failure that nobody can explain is told in words that callers may read, too; the runtime's own are the log's.
+func (r *run) startInstance(ctx context.Context, name string) error {
+	err := r.runtime.Start(ctx, name)
+	var told *errdefs.Error
+	if errdefs.ClassOf(err) == errdefs.ErrInternal && !errors.As(err, &told) {
+		return errdefs.New(errdefs.ErrInternal, "", "The container does not start").WithCause(err)
+	}
+	return err
 }
 
 // limitRoot sets on the dataset that is an instance's now what the runtime wants of it.

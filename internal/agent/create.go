@@ -15,7 +15,7 @@ const DefaultImage = "debian/13"
 
 // CreateContainer accepts a create on the named server. The container is `creating` until its job ends.
 func (a *Agent) CreateContainer(ctx context.Context, caller Caller, projectID string, request CreateContainerRequest) (CreateResult, error) {
-	if err := checkEnvironment(nil, request.Env); err != nil {
+	if err := checkEnvironment("/environment_vars", nil, request.Env); err != nil {
 		return CreateResult{}, err
 	}
 	now := a.now()
@@ -29,16 +29,16 @@ func (a *Agent) CreateContainer(ctx context.Context, caller Caller, projectID st
 	err = a.acceptOnce(ctx, caller, &receipt, func(tx *store.Tx) error {
 		project, err := tx.Project(projectID)
 		if errors.Is(err, errdefs.ErrNotFound) {
-			return resourceNotFound("Project")
+			return resourceNotFound("Resource")
 		}
 		if err != nil {
 			return err
 		}
-		if err := allow(caller, project, store.PermissionEdit, resourceNotFound("Project")); err != nil {
-			return err
-		}
 		if !caller.sees(project.RealmIDs) {
-			return resourceNotFound("Project")
+			return resourceNotFound("Resource")
+		}
+		if err := allow(caller, project, store.PermissionEdit, resourceNotFound("Resource")); err != nil {
+			return err
 		}
 		if _, err := a.checkServer(tx, request.ServerID, true); err != nil {
 			return refusedAs(err, "CONTAINER_CREATE_DISPATCH_FAILED")

@@ -42,7 +42,11 @@ func (a *Agent) DeleteContainer(ctx context.Context, caller Caller, id string) e
 	if err != nil {
 		return err
 	}
-	_, err = a.await(ctx, job)
+	ended, err := a.await(ctx, job)
+	var failed *errdefs.Error
+	if errors.As(err, &failed) && (ended.ID != "" || errors.Is(err, errServerGone)) {
+		return hostFailure(failed, "EXTERNAL_SERVICE_ERROR")
+	}
 	return err
 }
 

@@ -2,6 +2,8 @@ package agent
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"maps"
 
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
@@ -16,14 +18,14 @@ const (
 	maxEnvironment = 96 << 10
 )
 
-// checkEnvironment refuses an environment that is too large, unless it was even larger before.
-func checkEnvironment(before, env map[string]string) error {
+// checkEnvironment refuses an environment that is too large, unless it was even larger before; path is where the request has it.
+func checkEnvironment(path string, before, env map[string]string) error {
 	size := sizeOf(env)
 	switch {
 	case len(env) > maxVariables:
-		return errdefs.New(errdefs.ErrInvalid, "VALIDATION_ERROR", "A container has at most %d environment variables", maxVariables)
+		return invalidField(path, fmt.Sprintf("must leave the container at most %d variables", maxVariables))
 	case size > maxEnvironment && size > sizeOf(before):
-		return errdefs.New(errdefs.ErrInvalid, "VALIDATION_ERROR", "A container's environment variables hold at most %d bytes together, names included; these hold %d", maxEnvironment, size)
+		return invalidField(path, fmt.Sprintf("must leave the container's variables at most %d bytes together, names included; these hold %d", maxEnvironment, size))
 	}
 	return nil
 }
@@ -52,13 +54,14 @@ func (a *Agent) ChangeEnvironment(ctx context.Context, caller Caller, id string,
 		for _, name := range remove {
 			delete(env, name)
 		}
-		if err := checkEnvironment(container.Env, env); err != nil {
+		if err := checkEnvironment("", container.Env, env); err != nil {
 			return err
 		}
 		changeEnvironment(container, env)
 		return nil
 	})
-	if errdefs.ClassOf(err) == errdefs.ErrPermissionDenied {
+	var refused *errdefs.Error
+	if errors.As(err, &refused) && refused.Code == "INSUFFICIENT_PERMISSIONS" {
 		return store.Container{}, errdefs.New(errdefs.ErrPermissionDenied, "RESOURCE_ACCESS_DENIED", "Access denied")
 	}
 	if err != nil {

@@ -27,7 +27,7 @@ func TestEnvironmentIsBounded(t *testing.T) {
 		"too many":               {nil, many, errdefs.ErrInvalid},
 		"nothing of a large one": {large(maxEnvironment + 1), nil, nil},
 	} {
-		if err := checkEnvironment(c.before, c.env); !errors.Is(err, c.class) {
+		if err := checkEnvironment("", c.before, c.env); !errors.Is(err, c.class) {
 			t.Errorf("%s: %v, want %v", name, err, c.class)
 		}
 	}

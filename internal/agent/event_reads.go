@@ -36,7 +36,7 @@ func (a *Agent) Events(_ context.Context, caller Caller, query EventQuery) (Even
 	var selected []*store.Event
 	for _, event := range a.store.Mirror().Events() {
 		late := query.From != nil && event.CreatedAt.Before(*query.From)
-		early := query.Until != nil && event.CreatedAt.After(*query.Until)
+		early := query.Until != nil && event.CreatedAt.Truncate(time.Millisecond).After(*query.Until) // as it is shown
 		if !late && !early && query.matches(event) && sees(event) {
 			selected = append(selected, event)
 		}

@@ -272,6 +272,7 @@ func changedFields(old, new *store.Container) []string {
 		"environment_vars": maps.Equal(old.Env, new.Env),
 		"hoody_kit":        old.HoodyKit == new.HoodyKit,
 		"ramdisk":          old.Ramdisk == new.Ramdisk,
+		"ramdisk_scope":    old.RamdiskScope == new.RamdiskScope,
 		"realm_ids":        slices.Equal(old.RealmIDs, new.RealmIDs),
 	} {
 		if !same {

@@ -75,6 +75,8 @@ type server struct {
 	reconciled time.Duration // agent.Options.InspectInterval, from the next start on
 	maxOpen    int           // agent.Options.MaxOpenJobs, likewise; 0 for its default
 
+	grace time.Duration // agent.Options.AnswerGrace, likewise; 0 for its default
+
 	acceptDecrypted bool // agent.Options.AcceptDecrypted, likewise
 
 	mu      sync.Mutex
@@ -171,7 +173,7 @@ func (s *server) start() {
 	gate := transfer.NewGate(4, 2)
 	work, err := agent.New(agent.Options{
 		Server: store.Server{ID: s.id, Name: s.id}, Store: records, Pool: watched, Runtime: driven, Peers: peers, StopTimeout: time.Second, NoForceStop: s.noForce, MaxOpenJobs: s.maxOpen,
-		RecordInterval: s.recorded, InspectInterval: s.reconciled, AcceptDecrypted: s.acceptDecrypted,
+		RecordInterval: s.recorded, InspectInterval: s.reconciled, AcceptDecrypted: s.acceptDecrypted, AnswerGrace: s.grace,
 		Transfers:       gate,
 		ExpiryInterval:  time.Hour, // the tests that are about it look themselves
 		ClockTrial:      -1,

@@ -111,6 +111,7 @@ func TestABanCountsAtOnceEverywhere(t *testing.T) {
 			"copy":     second(there.Copy(f.ctx, caller, container.ID, agent.CopyRequest{TargetProjectID: f.project.ID})),
 			"stop":     second(there.Operate(f.ctx, caller, container.ID, agent.OperationStop, 0)),
 			"delete":   there.DeleteContainer(f.ctx, caller, container.ID),
+			"variable": second(there.ChangeEnvironment(f.ctx, caller, container.ID, map[string]string{"NAME": "value"})),
 			"read":     here.Admit(caller),
 		} {
 			if code(err) != "ACCOUNT_BANNED" {

@@ -32,7 +32,11 @@ func (a *Agent) Operate(ctx context.Context, caller Caller, id string, operation
 			return refuse(container.Status, errdefs.New(errdefs.ErrInvalid, "OPERATION_STATE_CONFLICT", "%s", reason))
 		}
 		if _, err := a.checkServer(tx, container.ServerID, false); err != nil {
-			return refusedAs(err, "CONTAINER_HOST_COMMAND_FAILED")
+			var refused *errdefs.Error
+			if err = refusedAs(err, "CONTAINER_HOST_COMMAND_FAILED"); errors.As(err, &refused) {
+				return refuse(container.Status, refused)
+			}
+			return err
 		}
 		job := a.newJob(store.JobKind(operation), container, caller)
 		job.TimeoutSeconds = int(timeout / time.Second)
@@ -43,12 +47,15 @@ func (a *Agent) Operate(ctx context.Context, caller Caller, id string, operation
 		return OperationResult{}, err
 	}
 	result.ProjectID, result.OperationID = receipt.ProjectID, receipt.JobID
-	ended, err := a.awaitReceipt(ctx, caller, receipt)
+	ended, err := a.awaitOperation(ctx, caller, receipt, operation, timeout)
 	if container, ok := a.store.Mirror().Container(id); ok {
 		result.Status = container.Status
 	}
 	var failed *errdefs.Error
-	if errors.As(err, &failed) && ended.ID != "" {
+	switch {
+	case errors.As(err, &failed) && ended.ID != "":
+		return OperationResult{}, refuse(result.Status, hostFailure(failed, "CONTAINER_HOST_COMMAND_FAILED"))
+	case errors.As(err, &failed) && failed.Code == "CONTAINER_HOST_TIMEOUT":
 		return OperationResult{}, refuse(result.Status, failed)
 	}
 	if err != nil {
@@ -56,6 +63,23 @@ func (a *Agent) Operate(ctx context.Context, caller Caller, id string, operation
 	}
 	result.Message = "Container " + pastTense[operation] + " successfully"
 	return result, nil
+}
+
+// awaitOperation waits for as long as the operation may take and some more: for its turn, and for a runtime that is slow to say what came of it.
+func (a *Agent) awaitOperation(ctx context.Context, caller Caller, receipt store.Receipt, operation Operation, timeout time.Duration) (store.Job, error) {
+	if timeout <= 0 {
+		timeout = a.options.OperationTimeout
+	}
+	if operation == OperationRestart {
+		timeout *= 2
+	}
+	bounded, cancel := context.WithTimeout(ctx, timeout+a.options.AnswerGrace)
+	defer cancel()
+	ended, err := a.awaitReceipt(bounded, caller, receipt)
+	if err != nil && ended.ID == "" && ctx.Err() == nil && (bounded.Err() != nil || errors.Is(err, errServerGone)) {
+		return ended, errdefs.New(errdefs.ErrUnavailable, "CONTAINER_HOST_TIMEOUT", "The container's server does not answer; the outcome is not known").WithCause(err)
+	}
+	return ended, err
 }
 
 var pastTense = map[Operation]string{
@@ -121,7 +145,7 @@ func (r *run) stopToRestart(ctx context.Context) error {
 }
 
 func (r *run) startStopped(ctx context.Context) error {
-	return r.inTime(ctx, "start", r.powerTimeout(), InstanceName(r.job.ContainerID), r.runtime.Start)
+	return r.inTime(ctx, "start", r.powerTimeout(), InstanceName(r.job.ContainerID), r.startInstance)
 }
 
 // startAfterStop is startStopped, but tells a container that takes too long from a runtime that says nothing.

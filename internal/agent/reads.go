@@ -57,7 +57,7 @@ func (a *Agent) Containers(ctx context.Context, caller Caller, query ContainerQu
 		project, err := a.Project(ctx, caller, query.ProjectID)
 		if err != nil {
 			if errors.Is(err, errdefs.ErrNotFound) {
-				return ContainerPage{}, resourceNotFound("Project")
+				return ContainerPage{}, resourceNotFound("Resource")
 			}
 			return ContainerPage{}, err
 		}

@@ -130,7 +130,7 @@ func (r *run) leftToCollection(err error) error {
 func (r *run) startAgain(ctx context.Context) error {
 	pauses := newPauses(r.job.Progress)
 	for attempt := 1; ; attempt++ {
-		err := r.runtime.Start(ctx, InstanceName(r.job.ContainerID))
+		err := r.startInstance(ctx, InstanceName(r.job.ContainerID))
 		if err == nil || errdefs.Retryable(err) && !errors.Is(err, errdefs.ErrBusy) || attempt >= startAttempts {
 			return err
 		}

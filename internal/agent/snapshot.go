@@ -65,15 +65,31 @@ func (a *Agent) CreateSnapshot(ctx context.Context, caller Caller, id string, re
 	if err != nil {
 		return SnapshotResult{}, err
 	}
-	return a.awaitSnapshot(ctx, caller, receipt)
+	result, err := a.awaitSnapshot(ctx, caller, receipt)
+	if err == nil && caller.repeats() {
+		result.Snapshot, err = a.snapshotNow(receipt.ContainerID, result.Snapshot.GUID)
+	}
+	return result, err
+}
+
+// snapshotNow is a snapshot as its container lists it by now.
+func (a *Agent) snapshotNow(containerID string, guid lineage.GUID) (store.Snapshot, error) {
+	if history, ok := a.store.Mirror().History(containerID); ok {
+		for _, snapshot := range history.Snapshots {
+			if snapshot.GUID == guid {
+				return snapshot, nil
+			}
+		}
+	}
+	return store.Snapshot{}, resourceNotFound("Snapshot")
 }
 
 // awaitSnapshot waits for a job about a snapshot and returns it as the job left it.
 func (a *Agent) awaitSnapshot(ctx context.Context, caller Caller, receipt store.Receipt) (SnapshotResult, error) {
 	ended, err := a.awaitReceipt(ctx, caller, receipt)
-	if errdefs.ClassOf(err) == errdefs.ErrInternal && ended.Error != nil {
-		// Nobody's fault here: the container's host could not do it, and the caller may know why.
-		return SnapshotResult{}, errdefs.New(errdefs.ErrInternal, "CONTAINER_HOST_COMMAND_FAILED", "%s", ended.Error.Message).WithCause(err)
+	var failed *errdefs.Error
+	if errors.As(err, &failed) && ended.ID != "" && failed.Class != errdefs.ErrExhausted && failed.Class != errdefs.ErrUnavailable {
+		return SnapshotResult{}, hostFailure(failed, "CONTAINER_HOST_COMMAND_FAILED")
 	}
 	if err != nil {
 		return SnapshotResult{}, err

@@ -97,7 +97,7 @@ func (a *Agent) ProjectStats(ctx context.Context, caller Caller, id string) (Pro
 	project, err := a.Project(ctx, caller, id)
 	if err != nil {
 		if errors.Is(err, errdefs.ErrNotFound) {
-			return ProjectStats{}, resourceNotFound("Project")
+			return ProjectStats{}, resourceNotFound("Resource")
 		}
 		return ProjectStats{}, err
 	}

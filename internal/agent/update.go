@@ -27,7 +27,7 @@ func (a *Agent) UpdateContainer(ctx context.Context, caller Caller, id string, r
 			}
 		}
 		if request.Env != nil {
-			if err := checkEnvironment(container.Env, request.Env); err != nil {
+			if err := checkEnvironment("/environment_vars", container.Env, request.Env); err != nil {
 				return err
 			}
 			changeEnvironment(container, request.Env)

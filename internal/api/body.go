@@ -19,11 +19,11 @@ const (
 	maxDepth = 16
 )
 
-// readBody reads the body of an operation that takes one, whole, and refuses what could be read in two ways.
+// readBody reads the body, whole, and of an operation that takes one refuses what could be read in two ways.
 func readBody(r *http.Request, rt route) error {
 	if rt.spec.Operation.RequestBody == nil {
-		r.Body = http.NoBody // whatever it is, nobody will look at it
-		return nil
+		// Nobody looks at it, but read it must be while the server's limit stands: net/http waits for the rest of it before it answers.
+		return discardBody(r)
 	}
 	data, err := readLimited(r)
 	if err != nil {
@@ -41,6 +41,20 @@ func readBody(r *http.Request, rt route) error {
 	r.Header.Set("Content-Type", "application/json")
 	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(data)), int64(len(data))
 	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }
+	return nil
+}
+
+func discardBody(r *http.Request) error {
+	if r.Body == nil {
+		return nil
+	}
+	switch _, err := io.CopyN(io.Discard, r.Body, maxBody); {
+	case err == nil:
+		return invalidBody("", "there must be no body")
+	case !errors.Is(err, io.EOF):
+		return invalidBody("", "the body ended early")
+	}
+	r.Body = http.NoBody
 	return nil
 }
 

@@ -84,7 +84,7 @@ func (s *server) StreamEvents(w http.ResponseWriter, r *http.Request, params con
 	w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
 	w.Header().Set("X-Accel-Buffering", "no") // a proxy that collects answers would keep the events
 	w.WriteHeader(http.StatusOK)
-	if stream.write(": connected\n\n") != nil {
+	if r.Method == http.MethodHead || stream.write(": connected\n\n") != nil {
 		return
 	}
 	for item, err := range s.ops.StreamEvents(ctx, caller, filter, value(params.LastEventID)) {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
 
@@ -154,6 +155,32 @@ func TestBodyEndsEarly(t *testing.T) {
 	_ = response.Body.Close()
 	if seen := <-h.seen; seen.status != 400 || response.StatusCode != 400 || h.ops.last != nil {
 		t.Errorf("answered %d, called %v", response.StatusCode, h.ops.last)
+	}
+}
+
+// A body that is announced and does not come holds nobody up for longer than a request may take, where no body is asked for, too.
+func TestBodyNeverComes(t *testing.T) {
+	h := newHarness(t)
+	for _, line := range []string{"GET /api/v1/openapi.json", "GET /api/v1/projects", "POST /api/v1/projects"} {
+		t.Run(line, func(t *testing.T) {
+			h.server.Config.ReadTimeout = 200 * time.Millisecond
+			connection, err := net.Dial("tcp", h.server.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = connection.Close() }()
+			if _, err := fmt.Fprintf(connection, "%s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer alice\r\nContent-Length: 5\r\n\r\n", line); err != nil {
+				t.Fatal(err)
+			}
+			response, err := http.ReadResponse(bufio.NewReader(connection), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = response.Body.Close()
+			if seen := <-h.seen; seen.status != 400 || response.StatusCode != 400 || h.ops.last != nil {
+				t.Errorf("answered %d, called %v", response.StatusCode, h.ops.last)
+			}
+		})
 	}
 }
 

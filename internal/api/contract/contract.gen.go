@@ -934,7 +934,7 @@ type Snapshot struct {
 	ExpiresAt  *Timestamp `json:"expires_at"`
 	LastUsedAt *Timestamp `json:"last_used_at"`
 
-	// Missing *Extension.* True for a snapshot that somebody destroyed behind the agent's back: it can only be deleted.
+	// Missing *Extension.* True for a snapshot that somebody destroyed behind the agent's back: it can only be renamed or deleted.
 	Missing *bool  `json:"missing,omitempty"`
 	Name    string `json:"name"`
 	Size    Bytes  `json:"size"`
