@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strconv"
 
 	"go.uber.org/zap"
 
@@ -155,6 +157,9 @@ func (r *run) swap(ctx context.Context) error {
 	}
 	before, err := r.runtime.Instance(ctx, instance)
 	if err != nil {
+		return err
+	}
+	if err := r.limit(ctx, incomingDataset(r.job.ID), before.RootLimits); err != nil { // a refusal must not cost the time of a stop
 		return err
 	}
 	if r.job.StoppedAt == nil {
@@ -425,12 +430,16 @@ func (r *run) dropIncoming(ctx context.Context) error {
 	return nil
 }
 
-// start sets the properties that belong to the container on its new generation and boots it if it is to run.
+// start sets the properties that belong to the container on its new generation and boots it if it is to run. One that runs was started by an
+// earlier attempt, and has them: whatever may be refused by now, nothing of what it has written since may be undone.
 func (r *run) start(ctx context.Context, toRun bool) error {
 	name := InstanceName(r.job.ContainerID)
 	instance, err := r.runtime.Instance(ctx, name)
 	if err != nil {
 		return err
+	}
+	if status := statusOf(instance); status == store.StatusRunning || status == store.StatusPaused {
+		return nil
 	}
 	if err := r.limitRoot(ctx, instance); err != nil {
 		return err
@@ -455,10 +464,34 @@ func (r *run) startInstance(ctx context.Context, name string) error {
 
 // limitRoot sets on the dataset that is an instance's now what the runtime wants of it.
 func (r *run) limitRoot(ctx context.Context, instance Instance) error {
-	if len(instance.RootLimits) == 0 {
+	return r.limit(ctx, InstanceDataset(instance.Name), instance.RootLimits)
+}
+
+// overshoot is how far past its limit a dataset may be without being refused. ZFS stops what writes only once the limit is passed, by what was on its
+// way then, and takes no limit below what is there: a state that has hit its limit could never be checked out again.
+const overshoot = 64 << 20
+
+// limit sets limits on a dataset. A limit of what it refers to is raised to that if it is past it by no more than overshoot.
+func (r *run) limit(ctx context.Context, name string, limits Properties) error {
+	if len(limits) == 0 {
 		return nil
 	}
-	return r.pool.SetProperties(ctx, InstanceDataset(instance.Name), instance.RootLimits)
+	refused := r.pool.SetProperties(ctx, name, limits)
+	limit, err := strconv.ParseUint(limits["refquota"], 10, 64)
+	if !errors.Is(refused, errdefs.ErrExhausted) || err != nil {
+		return refused
+	}
+	dataset, err := r.pool.Dataset(ctx, name)
+	if err != nil {
+		return err
+	}
+	if dataset.Referenced <= limit || dataset.Referenced-limit > overshoot {
+		return refused
+	}
+	r.log.Warn("a state that is past its limit keeps its size as the limit", zap.Uint64("limit", limit), zap.Uint64("size", dataset.Referenced))
+	limits = maps.Clone(limits)
+	limits["refquota"] = strconv.FormatUint(dataset.Referenced, 10)
+	return r.pool.SetProperties(ctx, name, limits)
 }
 
 // downMillis is how long the container was down for the swap, until now.

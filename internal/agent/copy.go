@@ -186,10 +186,16 @@ func (r *run) createCopyInstance(ctx context.Context) error {
 		return err
 	}
 	err = r.runtime.CreateEmpty(ctx, r.instanceSpec(container, r.job.Config))
-	if errors.Is(err, errdefs.ErrAlreadyExists) {
-		return r.ownInstance(ctx)
+	if !errors.Is(err, errdefs.ErrAlreadyExists) {
+		return err
 	}
-	return err
+	if err := r.ownInstance(ctx); err != nil {
+		return err
+	}
+	if _, err := r.pool.Dataset(ctx, ContainerDataset(container.ID)); !errors.Is(err, errdefs.ErrNotFound) {
+		return err
+	}
+	return r.removeHalfMade(ctx)
 }
 
 func (r *run) startCopy(ctx context.Context) error {
@@ -199,7 +205,8 @@ func (r *run) startCopy(ctx context.Context) error {
 	return r.start(ctx, true)
 }
 
-// dropStub destroys the empty dataset that the runtime made and the swap displaced. Anything that is not clearly it stays.
+// dropStub destroys the empty dataset that the runtime made and the swap displaced, or leaves it to collection: somebody may hold it, which is no
+// reason to give up the copy. Anything that is not clearly it stays.
 func (r *run) dropStub(ctx context.Context) error {
 	stub, err := r.pool.Dataset(ctx, displacedDataset(r.job.ID))
 	if errors.Is(err, errdefs.ErrNotFound) {
@@ -211,10 +218,18 @@ func (r *run) dropStub(ctx context.Context) error {
 	if len(stub.Snapshots) > 0 || stub.Origin != "" || stub.Properties[propertyRole] != "" {
 		return nil
 	}
-	if err := r.pool.Destroy(ctx, stub.Name); err != nil && !errors.Is(err, errdefs.ErrNotFound) {
+	err = r.pool.Destroy(ctx, stub.Name)
+	if err == nil || errors.Is(err, errdefs.ErrNotFound) {
+		return nil
+	}
+	if err := r.leftToCollection(err); err != nil {
 		return err
 	}
-	return nil
+	container, err := r.store.GetContainer(ctx, r.job.ContainerID)
+	if err != nil {
+		return err
+	}
+	return r.leftToCollection(r.pool.SetProperties(ctx, stub.Name, generationProperties(container, r.job.ID)))
 }
 
 func (r *run) finishCopy(ctx context.Context) error {
@@ -240,13 +255,13 @@ func (r *run) undoCopy(ctx context.Context) error {
 	if err := r.swapBack(ctx); err != nil {
 		return err
 	}
-	if err := r.dropIncoming(ctx); err != nil {
+	if err := r.leftToCollection(r.dropIncoming(ctx)); err != nil {
 		return err
 	}
 	if err := r.removeInstance(ctx); err != nil {
 		return err
 	}
-	if err := r.dropReplicas(ctx); err != nil {
+	if err := r.leftToCollection(r.dropReplicas(ctx)); err != nil {
 		return err
 	}
 	return r.finish(ctx, r.failure(), func(tx *store.Tx, job *store.Job, container *store.Container) error {

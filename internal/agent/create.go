@@ -137,10 +137,15 @@ func (r *run) takeOverInstance(ctx context.Context, container store.Container) e
 	if !errors.Is(err, errdefs.ErrNotFound) {
 		return err
 	}
+	return r.removeHalfMade(ctx)
+}
+
+// removeHalfMade removes an instance without files, for another attempt to make it anew.
+func (r *run) removeHalfMade(ctx context.Context) error {
 	if err := r.removeInstance(ctx); err != nil {
 		return err
 	}
-	return errdefs.New(errdefs.ErrAborted, "", "the making of instance %s was cut off", InstanceName(container.ID))
+	return errdefs.New(errdefs.ErrAborted, "", "the making of instance %s was cut off", InstanceName(r.job.ContainerID))
 }
 
 func (r *run) prepareCreated(ctx context.Context) error {
@@ -170,7 +175,11 @@ func (r *run) finishCreate(ctx context.Context) error {
 	})
 }
 
+// undoCreate removes what the job made. Its files go aside first, as a deletion's do: somebody may hold them, and then the runtime would not delete them.
 func (r *run) undoCreate(ctx context.Context) error {
+	if err := r.leftToCollection(r.moveAside(ctx)); err != nil {
+		return err
+	}
 	if err := r.removeInstance(ctx); err != nil {
 		return err
 	}

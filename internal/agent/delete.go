@@ -78,16 +78,17 @@ func (r *run) stopForDelete(ctx context.Context) error {
 	return r.end(ctx, name)
 }
 
+// moveAside moves the generation out of the runtime's reach. Whoever has started the instance since it was stopped is in the way, and stopped again.
 func (r *run) moveAside(ctx context.Context) error {
-	current := ContainerDataset(r.job.ContainerID)
-	dataset, err := r.pool.Dataset(ctx, current)
-	if errors.Is(err, errdefs.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
+	if err := r.stopForDelete(ctx); err != nil {
 		return err
 	}
-	if dataset.Properties[propertyContainer] != r.job.ContainerID {
+	current := ContainerDataset(r.job.ContainerID)
+	dataset, err := r.pool.Dataset(ctx, current)
+	if err != nil && !errors.Is(err, errdefs.ErrNotFound) {
+		return err
+	}
+	if err == nil && dataset.Properties[propertyContainer] != r.job.ContainerID {
 		return nil // a stub of the runtime, or not the agent's: the runtime removes what it made
 	}
 	return r.displace(ctx, current, displacedDataset(r.job.ID))
@@ -204,8 +205,23 @@ func (a *Agent) releaseNames(tx *store.Tx, container store.Container) error {
 	return tx.PutProject(project)
 }
 
+// backFromAside gives an instance that is still there its files back: the next deletion finds them, and what the runtime knows of them, where this one did.
+func (r *run) backFromAside(ctx context.Context) error {
+	err := r.ownInstance(ctx)
+	if err == nil {
+		err = r.pool.Rename(ctx, displacedDataset(r.job.ID), ContainerDataset(r.job.ContainerID))
+	}
+	if errors.Is(err, errdefs.ErrNotFound) || errors.Is(err, errdefs.ErrAlreadyExists) {
+		return nil
+	}
+	return r.leftToCollection(err)
+}
+
 // undoDelete leaves a container that could not be deleted failed, with its data where it is; deleting it again goes on.
 func (r *run) undoDelete(ctx context.Context) error {
+	if err := r.backFromAside(ctx); err != nil {
+		return err
+	}
 	return r.finish(ctx, store.JobFailed, func(tx *store.Tx, job *store.Job, container *store.Container) error {
 		if err := listAdopted(tx, *job, container); err != nil { // deleting it again buries them
 			return err

@@ -197,10 +197,26 @@ func (r *run) step(ctx context.Context, p phase) error {
 	return err
 }
 
+// begin journals that a phase is begun.
+func (r *run) begin(ctx context.Context, p phase) error {
+	begun := func(job *store.Job) { job.Phase, job.Attempts = p.name, 0 }
+	if !p.urgent {
+		return r.journalIn(ctx, p, begun)
+	}
+	bounded, cancel := context.WithTimeout(ctx, urgentNote)
+	defer cancel()
+	err := r.journalIn(bounded, p, begun)
+	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
+		r.log.Warn("begun without a note in the journal", zap.String("phase", p.name), zap.Error(err))
+		return nil
+	}
+	return err
+}
+
 // attempt journals the intent and does the phase, again and again while its errors allow.
 func (r *run) attempt(ctx context.Context, p phase) error {
 	if r.job.Phase != p.name {
-		if err := r.journalIn(ctx, p, func(job *store.Job) { job.Phase, job.Attempts = p.name, 0 }); err != nil {
+		if err := r.begin(ctx, p); err != nil {
 			return err
 		}
 	}
@@ -226,7 +242,7 @@ func (r *run) attempt(ctx context.Context, p phase) error {
 			log.Info("phase interrupted", zap.NamedError("by", context.Cause(ctx)), zap.Error(err))
 			return err
 		}
-		if errdefs.ClassOf(err) == errdefs.ErrInternal {
+		if errdefs.ClassOf(err) == errdefs.ErrInternal || p.name == phaseUndo && !errdefs.Retryable(err) {
 			unexplained++
 		}
 		if p.givesUp(err, attempt, unexplained) {

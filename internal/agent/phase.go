@@ -24,6 +24,9 @@ type phase struct {
 	concluding bool
 	// binding phases are not ended by a cancellation: it comes too late.
 	binding bool
+	// urgent phases end the time that a container is down. They begin even while the store takes no notes: the phase before, where the journal is then,
+	// may be repeated after them.
+	urgent bool
 	// Of heavy phases, which keep the host busy and wait for nobody, a few run at a time: fifty copies that arrive at once would
 	// otherwise starve everything else on it, the server's lease included.
 	heavy bool
@@ -31,10 +34,14 @@ type phase struct {
 	startsNew bool
 }
 
-// givesUp tells whether an attempt, counted from one, was the last; unexplained is how many of them ended for reasons that nobody knows.
+// givesUp tells whether an attempt, counted from one, was the last; unexplained is how many of them ended for reasons that nobody knows, or that
+// waiting does not change. What an operation has left half undone is worth more attempts than what it was to do.
 func (p phase) givesUp(err error, attempt, unexplained int) bool {
 	if p.concluding {
 		return false
+	}
+	if p.name == phaseUndo {
+		return !errdefs.Retryable(err) && unexplained >= maxAttempts
 	}
 	if p.outlastsRuntime && errdefs.ClassOf(err) == errdefs.ErrInternal {
 		return unexplained >= startAttempts
@@ -55,9 +62,11 @@ type operation struct {
 
 const (
 	phaseUndo = "undo"
-	// startAttempts is how often a start, or an undoing, is tried that fails for reasons nobody knows: a runtime that is short of everything
+	// startAttempts is how often a start is tried that fails for reasons nobody knows: a runtime that is short of everything
 	// says no more than "exit status 1", and to undo is expensive then. A container that cannot start fails again at once.
 	startAttempts = 3
+	// urgentNote is how long an urgent phase waits for its beginning to be written down.
+	urgentNote = 5 * time.Second
 	// startTurn is how long a start waits for its turn while none of those before it comes to an end.
 	startTurn   = 10 * time.Minute
 	maxAttempts = 10 // some 20 seconds: a restart of Incus, or its hold on a mount after a file was pushed

@@ -115,7 +115,7 @@ func forbidden(operation Operation, status store.Status) string {
 var restartOperation = operation{
 	phases: []phase{
 		{name: "stop", do: (*run).stopToRestart},
-		{name: "start", do: (*run).startAfterStop, outlastsRuntime: true},
+		{name: "start", do: (*run).startAfterStop, outlastsRuntime: true, urgent: true},
 		{name: "finish", do: (*run).finishPower, patient: true},
 	},
 	undo:        (*run).undoPower,

@@ -58,7 +58,7 @@ var restoreOperation = operation{
 		{name: "clone", do: (*run).cloneHeld, patient: true},
 		{name: "prepare", do: (*run).prepare, heavy: true},
 		{name: "swap", do: (*run).swap, binding: true},
-		{name: "start", do: (*run).startAsBefore, outlastsRuntime: true, binding: true},
+		{name: "start", do: (*run).startAsBefore, outlastsRuntime: true, urgent: true, binding: true},
 		{name: "finish", do: (*run).finishRestore, concluding: true, binding: true},
 	},
 	undo: (*run).undoReplace,

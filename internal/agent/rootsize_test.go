@@ -70,3 +70,27 @@ func TestASizeLimitThatACopyExceedsFailsIt(t *testing.T) {
 		t.Error("a refused restore changed the files")
 	}
 }
+
+// ZFS lets what writes go past a limit by what was on its way when the limit was reached, and takes no limit below what is there. Such a state can be copied,
+// synced and restored all the same; its limit is then what it holds.
+func TestAStateThatHasHitItsLimit(t *testing.T) {
+	f := newFleet(t, 1)
+	here := f.servers[0]
+	source := f.create(here, "source")
+	f.write(source, "data/large", random(1, 1<<20))
+	f.snapshot(source, "full")
+	f.write(source, "data/large", nil)
+	f.snapshot(source, "small")
+	f.must(here.runtime.SetRootSize(f.ctx, agent.InstanceName(source.ID), "1000000"))
+	f.must(second(here.agent.RestoreSnapshot(f.ctx, caller, source.ID, "full")))
+	copied := f.settled(f.copy(source, here, agent.CopyRequest{Name: "copy"}).ID, store.StatusRunning)
+	if want := string(random(1, 1<<20)); f.read(source, "data/large") != want || f.read(copied, "data/large") != want {
+		t.Error("not what the snapshot holds")
+	}
+	f.write(source, "data/small", []byte("more"))
+	f.must(second(here.agent.Sync(f.ctx, caller, copied.ID)))
+	f.settled(copied.ID, store.StatusRunning)
+	if f.read(copied, "data/small") != "more" {
+		t.Error("the sync of a full container brought nothing")
+	}
+}

@@ -90,7 +90,7 @@ var syncOperation = operation{
 		{name: "clone", do: (*run).cloneOrFetchAgain, patient: true},
 		{name: "prepare", do: (*run).prepare, heavy: true},
 		{name: "swap", do: (*run).swap, binding: true},
-		{name: "start", do: (*run).startAsBefore, outlastsRuntime: true, binding: true},
+		{name: "start", do: (*run).startAsBefore, outlastsRuntime: true, urgent: true, binding: true},
 		{name: "finish", do: (*run).finishSync, concluding: true, binding: true},
 	},
 	undo: (*run).undoReplace,

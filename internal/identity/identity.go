@@ -55,7 +55,7 @@ func Check(dataset *os.Root) error {
 	if err := checkAbsentOr(dataset, "templates", fs.FileMode.IsDir); err != nil {
 		return err
 	}
-	names, err := tree{dataset}.names("templates")
+	names, err := tree{root: dataset}.names("templates")
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -120,13 +120,14 @@ func Apply(dataset *os.Root, spec Spec) error {
 }
 
 // Authorize changes only who may log in to the tree, which may be in use: key is the container's own, empty for none, and
-// the others are taken out.
+// the others are taken out. The change is on disk when it returns.
 func Authorize(dataset *os.Root, key string, others []string) error {
 	tree, err := openTree(dataset)
 	if err != nil {
 		return err
 	}
 	defer tree.root.Close()
+	tree.durable = true
 	if err := tree.setAuthorizedKey(key, others); err != nil {
 		return fmt.Errorf("set authorized key: %w", err)
 	}

@@ -21,7 +21,12 @@ const (
 )
 
 // tree is a container's root filesystem, or the dataset that holds it.
-type tree struct{ root *os.Root }
+type tree struct {
+	root *os.Root
+	// What is changed is on disk when the change returns, for who writes down elsewhere that it was made. The others take a snapshot next, which is on disk
+	// with all before it.
+	durable bool
+}
 
 func openTree(dataset *os.Root) (tree, error) {
 	if err := Check(dataset); err != nil {
@@ -154,7 +159,21 @@ func (t tree) replace(name string, content []byte, mode fs.FileMode) error {
 	if err != nil {
 		return errors.Join(err, t.remove(fresh))
 	}
+	if t.durable {
+		return t.syncDirectory(path.Dir(name))
+	}
 	return nil
+}
+
+// syncDirectory waits until what was renamed in a directory is on disk. Whoever uses the tree may have put something else in its place: nothing is
+// followed or waited for.
+func (t tree) syncDirectory(name string) error {
+	directory, err := t.root.OpenFile(name, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer directory.Close()
+	return directory.Sync()
 }
 
 // create makes a file that is not there yet, owned as its directory.
@@ -166,6 +185,9 @@ func (t tree) create(name string, content []byte, mode fs.FileMode) error {
 	_, err = file.Write(content)
 	if err == nil {
 		err = file.Chmod(mode) // whatever the agent's umask is
+	}
+	if err == nil && t.durable {
+		err = file.Sync()
 	}
 	if closed := file.Close(); err == nil {
 		err = closed
