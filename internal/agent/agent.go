@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
@@ -175,6 +176,22 @@ func setDefault[T comparable](value *T, fallback T) {
 	}
 }
 
+// register waits out a store that is absent or full: an agent that ends for it is no nearer to its work.
+func (a *Agent) register(ctx context.Context) (*store.Lease, error) {
+	delay := backoff.NewExponentialBackOff()
+	delay.InitialInterval, delay.MaxInterval = 200*time.Millisecond, 30*time.Second
+	for {
+		lease, err := a.store.Register(ctx, a.options.Server)
+		if err == nil || !errors.Is(err, store.ErrFull) && !errors.Is(err, errdefs.ErrUnavailable) || ctx.Err() != nil {
+			return lease, err
+		}
+		a.log.Warn("not registered yet", zap.Error(err))
+		if err := sleep(ctx, delay.NextBackOff()); err != nil {
+			return nil, err
+		}
+	}
+}
+
 // Registered is closed once Run has registered the server: requests may name it from then on.
 func (a *Agent) Registered() <-chan struct{} { return a.registered }
 
@@ -190,7 +207,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	a.holdOpenJobs(nil)
 	a.refreshSizes(ctx)
-	lease, err := a.store.Register(ctx, a.options.Server)
+	lease, err := a.register(ctx)
 	if err != nil {
 		return fmt.Errorf("register server %s: %w", a.serverID, err)
 	}

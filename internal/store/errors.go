@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"go.etcd.io/raft/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -30,6 +32,8 @@ func etcdClass(err error) error {
 	switch toEtcd := rpctypes.Error(err); {
 	case errors.Is(toEtcd, rpctypes.ErrNoSpace):
 		return ErrFull
+	case errors.Is(toEtcd, rpctypes.ErrTooManyRequests), strings.Contains(err.Error(), raft.ErrProposalDropped.Error()):
+		return errdefs.ErrUnavailable // it has more to do than it can, or changes its leader: nothing was written, and it passes
 	case errors.Is(toEtcd, rpctypes.ErrRequestTooLarge),
 		errors.Is(toEtcd, rpctypes.ErrTooManyOps):
 		return errdefs.ErrExhausted

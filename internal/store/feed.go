@@ -38,20 +38,31 @@ var (
 	errReplaced = errors.New("etcd holds another store than the one that was opened, or an older state of it")
 )
 
-// run follows the store until ctx ends.
+// run follows the store until ctx ends. Where it cannot be followed any more it is not followed again before it is loaded: an older state may have
+// grown past the mirror meanwhile, and what it lacks of what the mirror shows would never be found out.
 func (f *feed) run(ctx context.Context) {
+	mustLoad := false
 	for {
-		err := f.follow(ctx)
-		if errors.Is(err, errReload) {
-			f.logger.Info("loading the store anew", zap.Error(err))
-			err = f.reload(ctx)
+		var err error
+		if mustLoad {
+			err = f.load(ctx)
+		} else {
+			err = f.follow(ctx)
 		}
 		if ctx.Err() != nil {
 			return
 		}
-		if err != nil {
-			f.mirror.lost(err)
+		if errors.Is(err, errReload) {
+			f.logger.Info("loading the store anew", zap.Error(err))
+			f.mirror.lost(err) // for as long as that takes
+			mustLoad = true
+			continue
 		}
+		if err == nil {
+			mustLoad = false
+			continue
+		}
+		f.mirror.lost(err)
 		wait := retryWait
 		if errors.Is(err, errReplaced) {
 			wait = replacedWait // until somebody does something about it
@@ -64,17 +75,10 @@ func (f *feed) run(ctx context.Context) {
 	}
 }
 
-// reload bounds load by the time after which a lost server would be noticed anyway.
-func (f *feed) reload(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, max(10*f.heartbeat, 10*time.Second))
-	defer cancel()
-	return f.load(ctx)
-}
-
-// load replaces the mirror's content by everything below the prefix, at one revision.
+// load replaces the mirror's content by everything below the prefix, at one revision. However much that is: each request has a time limit of its own.
 func (f *feed) load(ctx context.Context) error {
 	// Whose it is, and how old, before all of it is read.
-	head, err := f.client.Get(ctx, f.keys.storeID())
+	head, err := f.get(ctx, f.keys.storeID())
 	if err != nil {
 		return etcdError("load store", err)
 	}
@@ -84,11 +88,11 @@ func (f *feed) load(ctx context.Context) error {
 	fresh, now := newContent(), time.Now()
 	// Job histories come first: a job is put together from both.
 	apply := func(kv *mvccpb.KeyValue) { fresh.apply(f.keys, kv, false, now) }
-	revision, err := readAll(ctx, f.client, f.keys.kind(kindJobHistory), 0, apply)
+	revision, err := readAll(ctx, f.get, f.keys.kind(kindJobHistory), 0, apply)
 	if err != nil {
 		return etcdError("load store", err)
 	}
-	id, err := f.client.Get(ctx, f.keys.storeID(), clientv3.WithRev(revision))
+	id, err := f.get(ctx, f.keys.storeID(), clientv3.WithRev(revision))
 	if err != nil {
 		return etcdError("load store", err)
 	}
@@ -96,10 +100,17 @@ func (f *feed) load(ctx context.Context) error {
 		return fmt.Errorf("load store: %w: %w", errdefs.ErrCorrupt, errReplaced)
 	}
 	f.cluster = id.Header.ClusterId
-	if _, err := readAll(ctx, f.client, string(f.keys), revision, apply); err != nil {
+	if _, err := readAll(ctx, f.get, string(f.keys), revision, apply); err != nil {
 		return etcdError("load store", err)
 	}
 	return f.mirror.replace(fresh, revision, now)
+}
+
+// get reads within the time after which a lost server would be noticed anyway.
+func (f *feed) get(ctx context.Context, key string, options ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, max(10*f.heartbeat, 10*time.Second))
+	defer cancel()
+	return f.client.Get(ctx, key, options...)
 }
 
 // follow applies events until the watch breaks or ctx ends. The client reconnects a watch by itself and says nothing,

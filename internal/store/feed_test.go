@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -120,6 +122,40 @@ func TestMirrorRefusesAnotherStore(t *testing.T) {
 	}
 	if got := len(s.Mirror().Projects()); got != 2 {
 		t.Errorf("the mirror has %d projects of 2", got)
+	}
+}
+
+// A backup that was put back has the cluster's id. Once it has grown past the mirror it is not followed as if nothing had happened.
+func TestAnOlderStateThatGrowsPastTheMirror(t *testing.T) {
+	t.Parallel()
+	etcd := newRemote(t)
+	s := etcd.open()
+	update(t, s, func(tx *Tx) error { return tx.PutProject(Project{ID: "before", UserID: "u1"}) })
+	etcd.stop()
+	backup := filepath.Join(t.TempDir(), "backup")
+	if err := os.CopyFS(backup, os.DirFS(etcd.options.Dir)); err != nil {
+		t.Fatal(err)
+	}
+	etcd.start()
+	for i := range 20 {
+		update(t, s, func(tx *Tx) error { return tx.PutProject(Project{ID: fmt.Sprint("lost-", i), UserID: "u1"}) })
+	}
+	last := s.Mirror().Revision()
+	etcd.stop()
+	etcd.options.Dir = backup
+	etcd.start()
+	eventually(t, "the mirror to notice", func() bool { return s.Mirror().intact() != nil })
+	loads := s.Mirror().Loads()
+	other := etcd.open()
+	for i := 0; other.Mirror().Revision() <= last; i++ {
+		update(t, other, func(tx *Tx) error { return tx.PutProject(Project{ID: fmt.Sprint("new-", i), UserID: "u1"}) })
+	}
+	newest := update(t, other, func(tx *Tx) error { return tx.PutProject(Project{ID: "last", UserID: "u1"}) })
+	if err := s.Mirror().WaitRevision(testContext(t), newest); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := len(s.Mirror().ProjectsOf("u1")), len(other.Mirror().ProjectsOf("u1")); got != want || s.Mirror().Loads() == loads {
+		t.Errorf("the mirror shows %d projects after %d loads, the store has %d; it had been loaded %d times", got, s.Mirror().Loads(), want, loads)
 	}
 }
 

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -30,7 +31,7 @@ func (s *Store) keepHouse(ctx context.Context) {
 		if stepped(now.Round(0).Sub(last.Round(0)), now.Sub(last)) {
 			s.logger.Warn("the clock was set; nothing is removed for its age this time")
 		} else {
-			if err := s.sweepJobs(ctx, now.Add(-s.opts.JobRetention)); err != nil && ctx.Err() == nil {
+			if err := s.sweepJobs(ctx, now); err != nil && ctx.Err() == nil {
 				s.logger.Warn("remove finished jobs", zap.Error(err))
 			}
 			if err := s.sweepEvents(ctx, now); err != nil && ctx.Err() == nil {
@@ -50,15 +51,17 @@ func stepped(wall, passed time.Duration) bool {
 	return (wall - passed).Abs() > time.Second+passed/1000
 }
 
-// sweepJobs removes the jobs of this server, and of servers that are no longer registered, that finished before the
-// given time.
-func (s *Store) sweepJobs(ctx context.Context, before time.Time) error {
-	var old []*Job
+// sweepJobs removes jobs of this server, and of servers that are no longer registered, that finished long ago.
+func (s *Store) sweepJobs(ctx context.Context, now time.Time) error {
+	of := make(map[string][]*Job)
 	for _, job := range s.mirror.Jobs() {
-		_, registered := s.mirror.Server(job.ServerID)
-		if (job.ServerID == s.opts.ServerID || !registered) && finishedBefore(job, before) {
-			old = append(old, job)
+		if _, registered := s.mirror.Server(job.ServerID); job.ServerID == s.opts.ServerID || !registered {
+			of[job.ServerID] = append(of[job.ServerID], job)
 		}
+	}
+	var old []*Job
+	for _, jobs := range of {
+		old = append(old, outdated(jobs, now, s.opts.JobRetention, s.opts.MaxJobs)...)
 	}
 	for len(old) > 0 {
 		batch := old[:min(len(old), sweepBatch)]
@@ -78,16 +81,28 @@ func (s *Store) sweepJobs(ctx context.Context, before time.Time) error {
 	return nil
 }
 
-// finishedBefore: a finished job is final, so the mirror's word is enough to remove it.
-func finishedBefore(job *Job, before time.Time) bool {
-	if job.Open() {
-		return false
+// outdated are those of a server's jobs that finished longer than retention ago, and of those that went well all but the newest, unless a repeated request
+// may ask for them yet. A finished job is final, so the mirror's word is enough to remove it.
+func outdated(jobs []*Job, now time.Time, retention time.Duration, newest int) (old []*Job) {
+	finished := func(job *Job) time.Time {
+		if job.FinishedAt != nil {
+			return *job.FinishedAt
+		}
+		return job.UpdatedAt
 	}
-	at := job.UpdatedAt
-	if job.FinishedAt != nil {
-		at = *job.FinishedAt
+	jobs = slices.DeleteFunc(slices.Clone(jobs), (*Job).Open)
+	slices.SortFunc(jobs, func(a, b *Job) int { return finished(b).Compare(finished(a)) })
+	done := 0
+	for _, job := range jobs {
+		age := now.Sub(finished(job))
+		if job.State == JobDone {
+			done++
+		}
+		if age > retention || job.State == JobDone && done > newest && age > receiptsFor+leaseFor {
+			old = append(old, job)
+		}
 	}
-	return at.Before(before)
+	return old
 }
 
 // relieveQuota gets the embedded etcd out of its read-only state after the quota was reached: compaction frees what

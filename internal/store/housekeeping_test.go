@@ -28,7 +28,7 @@ func TestOldFinishedJobsAreRemoved(t *testing.T) {
 	put(Job{ID: "registered", ServerID: "s2", State: JobDone, FinishedAt: &long})
 	put(Job{ID: "orphan", ServerID: "s3", State: JobDone, FinishedAt: &long})
 
-	if err := s.sweepJobs(testContext(t), now.Add(-time.Hour)); err != nil {
+	if err := s.sweepJobs(testContext(t), now); err != nil {
 		t.Fatal(err)
 	}
 	var left []string
@@ -41,6 +41,29 @@ func TestOldFinishedJobsAreRemoved(t *testing.T) {
 	histories, err := s.client.Get(testContext(t), s.keys.kind(kindJobHistory), clientv3.WithPrefix(), clientv3.WithCountOnly())
 	if err != nil || histories.Count != 0 {
 		t.Errorf("%d histories left, %v", histories.Count, err)
+	}
+}
+
+// A busy server's finished jobs do not fill the store: beyond a day only the newest stay, and those that failed.
+func TestOutdatedJobs(t *testing.T) {
+	now := time.Now()
+	job := func(id string, state JobState, age time.Duration) *Job {
+		at := now.Add(-age)
+		return &Job{ID: id, State: state, FinishedAt: &at}
+	}
+	jobs := []*Job{
+		job("new", JobDone, time.Hour), job("yesterday's", JobDone, 48*time.Hour), job("older", JobDone, 49*time.Hour), job("oldest", JobDone, 50*time.Hour),
+		job("failed", JobFailed, 60*time.Hour), job("failed long ago", JobFailed, 8*24*time.Hour), {ID: "open", State: JobRunning},
+	}
+	for newest, want := range map[int]string{2: "failed long ago older oldest", 3: "failed long ago oldest", 9: "failed long ago", 0: "failed long ago older oldest yesterday's"} {
+		var got []string
+		for _, old := range outdated(jobs, now, 7*24*time.Hour, newest) {
+			got = append(got, old.ID)
+		}
+		slices.Sort(got)
+		if got := strings.Join(got, " "); got != want {
+			t.Errorf("%d stay: %s are outdated, want %s", newest, got, want)
+		}
 	}
 }
 

@@ -122,7 +122,7 @@ func (l *Lease) grant(ctx context.Context, more func(tx *Tx) error) error {
 	if err != nil {
 		return err
 	}
-	_, err = l.store.Update(ctx, func(tx *Tx) error {
+	written, err := l.store.Update(ctx, func(tx *Tx) error {
 		key := tx.keys.record(kindAlive, l.server)
 		if held := tx.get(key); held != "" {
 			holder, err := decode[presence]("presence of server "+l.server, []byte(held))
@@ -143,7 +143,7 @@ func (l *Lease) grant(ctx context.Context, more func(tx *Tx) error) error {
 		tx.put(key, value, clientv3.WithLease(granted.ID))
 		return more(tx)
 	})
-	if err != nil {
+	if err != nil && written == 0 { // else only the mirror is behind
 		// Not under the caller's context: it may be what ended the update. A lease that stays behind just expires.
 		_ = l.store.bounded(context.WithoutCancel(ctx), func(ctx context.Context) error {
 			_, err := l.store.client.Revoke(ctx, granted.ID)

@@ -12,6 +12,9 @@ import (
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
 )
@@ -255,6 +258,47 @@ func TestAReadFailsInTheWritersTurn(t *testing.T) {
 		return tx.PutProject(project)
 	}); err != nil || runs < 3 {
 		t.Errorf("%v after %d runs", err, runs)
+	}
+}
+
+// A member that is cut off from its leader refuses, since every request says that it needs one, and is asked no more: another one answers, or soon
+// this one.
+func TestNoLeaderForAWhile(t *testing.T) {
+	t.Parallel()
+	s := openEmbedded(t)
+	update(t, s, func(tx *Tx) error { return tx.PutProject(Project{ID: "p1"}) })
+	for name, compares := range map[string]bool{"reading": false, "committing": true} {
+		var refusals atomic.Int32
+		intercept := func(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+			if sent, _ := metadata.FromOutgoingContext(ctx); len(sent.Get(rpctypes.MetadataRequireLeaderKey)) == 0 {
+				t.Errorf("%s may be answered without a leader", method)
+			}
+			if txn, ok := request.(*etcdserverpb.TxnRequest); ok && (len(txn.Compare) > 0) == compares && refusals.Add(1) <= 2 {
+				return rpctypes.ErrGRPCNoLeader
+			}
+			return invoke(ctx, method, request, reply, conn, opts...)
+		}
+		isolated := beside(t, s, func(o *Options) { o.dialOptions = []grpc.DialOption{grpc.WithChainUnaryInterceptor(intercept)} })
+		update(t, isolated, func(tx *Tx) error {
+			project, err := tx.Project("p1")
+			project.Containers++
+			return errors.Join(err, tx.PutProject(project))
+		})
+		if refusals.Load() < 3 {
+			t.Errorf("%s: only %d requests", name, refusals.Load())
+		}
+	}
+	if project, err := s.GetProject(testContext(t), "p1"); err != nil || project.Containers != 2 {
+		t.Errorf("%d containers counted, want 2: %v", project.Containers, err)
+	}
+}
+
+// What passes must not end an operation.
+func TestWhatPasses(t *testing.T) {
+	for _, err := range []error{rpctypes.ErrGRPCRequestTooManyRequests, rpctypes.ErrTooManyRequests, rpctypes.ErrGRPCNoLeader, status.Error(codes.Unknown, "raft proposal dropped")} {
+		if class := etcdClass(err); class != errdefs.ErrUnavailable {
+			t.Errorf("%v is %v", err, class)
+		}
 	}
 }
 

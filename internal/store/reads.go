@@ -90,16 +90,26 @@ func getLinearizable[T any](ctx context.Context, s *Store, kind Kind, id string)
 	return *record, nil
 }
 
-// pageSize is how many records one request of readAll brings: answers stay in the low megabytes.
-const pageSize = 500
+// How many records one request of readAll brings, at first, at least and at most: answers stay in the low megabytes, and etcd, which counts what is left
+// for each of them, is not asked too often.
+const (
+	pageSize     = 500
+	smallestPage = 50
+	largestPage  = 8000
+	fewBytes     = 1 << 20
+	aLotOfBytes  = 4 << 20
+)
+
+// getter is the client's Get, or one that bounds it.
+type getter func(ctx context.Context, key string, options ...clientv3.OpOption) (*clientv3.GetResponse, error)
 
 // readAll hands all keys with the prefix to each, in their order and all as of one revision, which it returns. A revision
 // of 0 means the newest one, read linearizably.
-func readAll(ctx context.Context, client *clientv3.Client, prefix string, revision int64, each func(*mvccpb.KeyValue)) (int64, error) {
-	from, end := prefix, clientv3.GetPrefixRangeEnd(prefix)
+func readAll(ctx context.Context, get getter, prefix string, revision int64, each func(*mvccpb.KeyValue)) (int64, error) {
+	from, end, limit := prefix, clientv3.GetPrefixRangeEnd(prefix), int64(pageSize)
 	for {
-		page, err := client.Get(ctx, from,
-			clientv3.WithRange(end), clientv3.WithRev(revision), clientv3.WithLimit(pageSize),
+		page, err := get(ctx, from,
+			clientv3.WithRange(end), clientv3.WithRev(revision), clientv3.WithLimit(limit),
 			clientv3.WithSort(clientv3.SortByKey, clientv3.SortAscend))
 		if err != nil {
 			return 0, err
@@ -107,8 +117,16 @@ func readAll(ctx context.Context, client *clientv3.Client, prefix string, revisi
 		if revision == 0 {
 			revision = page.Header.Revision
 		}
+		bytes := 0
 		for _, kv := range page.Kvs {
+			bytes += len(kv.Value)
 			each(kv)
+		}
+		switch {
+		case bytes > aLotOfBytes:
+			limit = max(limit/2, smallestPage)
+		case bytes < fewBytes:
+			limit = min(2*limit, largestPage)
 		}
 		if !page.More || len(page.Kvs) == 0 {
 			return revision, nil

@@ -35,6 +35,7 @@ const (
 	DefaultHeartbeat     = 3 * time.Second
 	DefaultUpdateTimeout = 10 * time.Second
 	DefaultJobRetention  = 7 * 24 * time.Hour
+	DefaultMaxJobs       = 1000
 	DefaultHousekeeping  = 10 * time.Minute
 
 	DefaultEventRetention = 7 * 24 * time.Hour
@@ -68,6 +69,7 @@ type Options struct {
 	Heartbeat     time.Duration // how often the mirror asks etcd for a sign of life; 0 = DefaultHeartbeat
 	UpdateTimeout time.Duration // bound of a linearizable read and of each part of an Update: writing, finding out about a lost answer, the mirror; 0 = DefaultUpdateTimeout
 	JobRetention  time.Duration // how long finished jobs stay; 0 = DefaultJobRetention
+	MaxJobs       int           // how many of a server's that went well stay for longer than a day; 0 = DefaultMaxJobs
 	Housekeeping  time.Duration // pause between two rounds of removing them; 0 = DefaultHousekeeping
 
 	EventRetention time.Duration // how long events stay; 0 = DefaultEventRetention
@@ -96,6 +98,7 @@ func (o Options) withDefaults() (Options, error) {
 	o.Heartbeat = cmp.Or(o.Heartbeat, DefaultHeartbeat)
 	o.UpdateTimeout = cmp.Or(o.UpdateTimeout, DefaultUpdateTimeout)
 	o.JobRetention = cmp.Or(o.JobRetention, DefaultJobRetention)
+	o.MaxJobs = cmp.Or(o.MaxJobs, DefaultMaxJobs)
 	o.Housekeeping = cmp.Or(o.Housekeeping, DefaultHousekeeping)
 	o.EventRetention = cmp.Or(o.EventRetention, DefaultEventRetention)
 	o.MaxEvents = cmp.Or(o.MaxEvents, DefaultMaxEvents)
@@ -152,12 +155,17 @@ func Open(ctx context.Context, opts Options) (_ *Store, err error) {
 	if s.client, err = connect(endpoints, opts); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
+	if opts.Embedded == nil {
+		if err = checkVersions(ctx, s.client); err != nil {
+			return nil, fmt.Errorf("open store: %w", err)
+		}
+	}
 	if s.id, err = s.loadID(ctx); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	s.mirror = newMirror(s.keys, s.logger)
 	feed := &feed{mirror: s.mirror, client: s.client, keys: s.keys, storeID: s.id, heartbeat: opts.Heartbeat, logger: s.logger}
-	if err := s.bounded(ctx, feed.load); err != nil {
+	if err := feed.load(ctx); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	// Before anything has to be written. What takes longer than a start may is gone on with later.
@@ -186,9 +194,10 @@ func connect(endpoints []string, opts Options) (*clientv3.Client, error) {
 		DialKeepAliveTime:    10 * time.Second,
 		DialKeepAliveTimeout: 5 * time.Second,
 		// gRPC's own backoff grows to two minutes, far longer than the outages we mean to ride out.
-		DialOptions: append(opts.dialOptions, grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff: reconnect, MinConnectTimeout: 3 * time.Second,
-		})),
+		DialOptions: append([]grpc.DialOption{
+			grpc.WithChainUnaryInterceptor(requireLeader),
+			grpc.WithConnectParams(grpc.ConnectParams{Backoff: reconnect, MinConnectTimeout: 3 * time.Second}),
+		}, opts.dialOptions...),
 		Logger: zap.NewNop(), // its errors come back from the calls
 	})
 	if err != nil {

@@ -34,7 +34,7 @@ func (s *Store) Tombstones(ctx context.Context) ([]Tombstone, error) {
 	var all []Tombstone
 	var unreadable error
 	err := s.bounded(ctx, func(ctx context.Context) error {
-		_, err := readAll(ctx, s.client, s.keys.kind(KindTombstone), 0, func(kv *mvccpb.KeyValue) {
+		_, err := readAll(ctx, s.client.Get, s.keys.kind(KindTombstone), 0, func(kv *mvccpb.KeyValue) {
 			tombstone, err := decode[Tombstone](string(kv.Key), kv.Value)
 			if err != nil {
 				unreadable = errors.Join(unreadable, err)

@@ -159,6 +159,12 @@ func (a *attempt) commit(ctx context.Context) (revision int64, err error) {
 			return 0, a.failed
 		case outOfStep(err):
 			continue
+		case !sent && withoutLeader(err): // another member may have one, or there is one soon
+			if err := wait(ctx, leaderPause); err != nil {
+				return 0, err
+			}
+			a.runs--
+			continue
 		case err != nil:
 			err = etcdError("update", err)
 			if sent && errors.Is(err, ErrFull) {
@@ -234,7 +240,11 @@ func (a *attempt) backOff(ctx context.Context) error {
 	if !a.queued {
 		return errCrowded
 	}
-	pause := time.NewTimer(rand.N(conflictPause))
+	return wait(ctx, rand.N(conflictPause))
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	pause := time.NewTimer(d)
 	defer pause.Stop()
 	select {
 	case <-pause.C:
