@@ -101,6 +101,8 @@ type Agent struct {
 	collecting chan struct{} // held by the collection at work
 	collectDue chan struct{}
 
+	clockSteady atomic.Bool // the clock goes as time does
+
 	degraded degradation
 	findings findings
 
@@ -142,7 +144,7 @@ func New(options Options) (*Agent, error) {
 	if options.Now == nil {
 		options.Now = time.Now
 	}
-	return &Agent{
+	a := &Agent{
 		options:   options,
 		serverID:  options.Server.ID,
 		store:     options.Store,
@@ -166,7 +168,9 @@ func New(options Options) (*Agent, error) {
 		measuring:     make(chan struct{}, maxMeasuring),
 		verifying:     make(chan struct{}, maxVerifying),
 		registered:    make(chan struct{}),
-	}, nil
+	}
+	a.clockSteady.Store(options.ClockTrial < 0)
+	return a, nil
 }
 
 func setDefault[T comparable](value *T, fallback T) {

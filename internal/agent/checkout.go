@@ -424,6 +424,11 @@ func (r *run) dropIncoming(ctx context.Context) error {
 	if incoming.Properties[propertyJob] != r.job.ID {
 		return nil // not ours to destroy
 	}
+	for _, snapshot := range incoming.Snapshots {
+		if !agentMade(snapshot.Name) { // nor is what somebody made of it while it was in place
+			return errdefs.New(errdefs.ErrBusy, "", "%s holds snapshot %s of somebody else", incoming.Name, snapshot.Name)
+		}
+	}
 	if err := r.pool.Destroy(ctx, incoming.Name); err != nil && !errors.Is(err, errdefs.ErrNotFound) {
 		return err
 	}

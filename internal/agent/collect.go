@@ -92,6 +92,10 @@ func (c *collection) run(ctx context.Context) error {
 // round looks at pool and records and carries out some of what follows from them; more tells that there is more to do.
 func (c *collection) round(ctx context.Context) (more bool, err error) {
 	// The pool before the records: what is made later is not in it, and what moves later is not found.
+	written, err := c.pool.Activity(ctx, strings.TrimSuffix(generationsPrefix, "/"))
+	if err != nil {
+		return false, err
+	}
 	inventory, err := c.pool.Inventory(ctx)
 	if err != nil {
 		return false, err
@@ -110,7 +114,11 @@ func (c *collection) round(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	plan := lineage.Collect(inventory, references(c.serverID, c.now(), inventory, records, c.pins.kept(), c.inFlight.leftBehind()))
+	now := time.Time{} // nothing is over by a clock that cannot be believed
+	if c.clockSteady.Load() {
+		now = c.now()
+	}
+	plan := lineage.Collect(inventory, references(c.serverID, now, inventory, records, c.pins.kept(), c.inFlight.leftBehind(), written))
 	if c.report.Objects == nil {
 		c.report.Objects = plan.Objects
 	}
@@ -181,6 +189,11 @@ func (c *collection) carryOut(ctx context.Context, action lineage.Action) error 
 			return err
 		}
 		return c.pool.Promote(ctx, action.Object)
+	case lineage.Rollback:
+		if err := c.checkRetired(ctx, action); err != nil {
+			return err
+		}
+		return c.pool.Rollback(ctx, action.Object)
 	case lineage.AbortReceive:
 		return c.pool.AbortReceive(ctx, action.Object)
 	case lineage.DestroyDataset:
@@ -226,6 +239,19 @@ func (c *collection) checkOrigin(ctx context.Context, action lineage.Action) err
 	}
 	if snapshot, ok := origin.Snapshot(short); !ok || snapshot.GUID != action.GUID {
 		return errdefs.New(errdefs.ErrBusy, "", "%s stands on something else now", action.Object)
+	}
+	return nil
+}
+
+// checkRetired makes sure that a generation is rolled back to the very snapshot that was meant, and that it is one.
+func (c *collection) checkRetired(ctx context.Context, action lineage.Action) error {
+	name, _, _ := lineage.SplitSnapshot(action.Object)
+	dataset, err := c.pool.Dataset(ctx, name)
+	if err != nil {
+		return err
+	}
+	if newest, ok := dataset.Newest(); !ok || newest.GUID != action.GUID || dataset.Properties[propertyRole] != roleGeneration || !strings.HasPrefix(name, generationsPrefix) {
+		return errdefs.New(errdefs.ErrBusy, "", "%s is not what it was", name)
 	}
 	return nil
 }

@@ -91,7 +91,17 @@ func (r *run) moveAside(ctx context.Context) error {
 	if err == nil && dataset.Properties[propertyContainer] != r.job.ContainerID {
 		return nil // a stub of the runtime, or not the agent's: the runtime removes what it made
 	}
-	return r.displace(ctx, current, displacedDataset(r.job.ID))
+	if err := r.displace(ctx, current, displacedDataset(r.job.ID)); err != nil {
+		return err
+	}
+	instance, err := r.runtime.Instance(ctx, InstanceName(r.job.ContainerID))
+	if err == nil {
+		err = r.giveUpReservation(ctx, instance)
+	}
+	if errors.Is(err, errdefs.ErrNotFound) {
+		return nil
+	}
+	return r.leftToCollection(err)
 }
 
 // deleteInstance deletes the instance; the runtime's snapshots of it are noted first, since they are deleted with it.

@@ -3,6 +3,7 @@ package agent_test
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -185,4 +186,21 @@ func TestAJobThatIsLeftAloneIsNotWaitedFor(t *testing.T) {
 	if err := there.agent.DeleteContainer(f.ctx, caller, box.ID); code(err) != "OPERATION_STATE_CONFLICT" {
 		t.Errorf("delete through another server: %v", err)
 	}
+}
+
+// An agent that is pointed at another pool, or one that was made anew, does not take it for its own: what the records know would be called lost, and what
+// was deleted on purpose forgotten.
+func TestAnEmptyPoolIsNotTrustedWhereThereAreRecords(t *testing.T) {
+	f := newFleet(t, 1)
+	here := f.servers[0]
+	f.create(here, "box")
+	here.kill()
+	f.must(os.Rename(filepath.Join(here.dir, "pool"), filepath.Join(here.dir, "old-pool")))
+	here.start()
+	f.until("the agent notices", func() bool { return degraded(here) == agent.FindingPoolNotStamped })
+	here.kill()
+	f.must(os.RemoveAll(filepath.Join(here.dir, "pool")))
+	f.must(os.Rename(filepath.Join(here.dir, "old-pool"), filepath.Join(here.dir, "pool")))
+	here.start()
+	f.until("the agent trusts it again", func() bool { return degraded(here) == "" })
 }

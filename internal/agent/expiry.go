@@ -19,7 +19,8 @@ func (a *Agent) expireSnapshots(ctx context.Context) error {
 	var clock steadyClock
 	clock.look(a.now(), 0)
 	for looked := time.Now(); ; {
-		if clock.steady >= a.options.ClockTrial {
+		steady := clock.steady >= a.options.ClockTrial
+		if a.clockSteady.Store(steady); steady {
 			a.sweepExpired(ctx)
 		}
 		select {

@@ -305,7 +305,11 @@ func (a *Agent) userSnapshots(ctx context.Context, containerID string, asked lin
 	if err != nil {
 		return nil, err
 	}
-	held := lineage.Locate(inventory)
+	container, err := a.store.GetContainer(ctx, containerID)
+	if err != nil {
+		return nil, err
+	}
+	held := lineage.Locate(ownedBy(inventory, container.OwnerID))
 	goesAlong := slices.DeleteFunc(slices.Clone(history.Snapshots), func(s store.Snapshot) bool {
 		_, there := held[s.GUID]
 		return s.Undo && s.GUID != asked || !there // one that somebody destroyed by hand cannot go along, and must not be listed as if it had

@@ -67,14 +67,17 @@ func inspect(s scene) inspection {
 	for _, instance := range s.instances {
 		byContainer[instance.ContainerID] = append(byContainer[instance.ContainerID], instance)
 	}
-	held := lineage.Locate(s.inventory)
+	held := make(map[string]map[lineage.GUID]string) // by owners: what lies in somebody else's dataset nobody can use
 	for _, container := range s.containers {
 		known[container.ID] = true
 		if container.JobID == "" && (settled(container.Status) || container.Status == store.StatusFailed) {
 			i.container(s, *container, byContainer[container.ID])
 		}
 		if history := s.histories[container.ID]; history != nil {
-			i.snapshots(s, *container, *history, held)
+			if held[container.OwnerID] == nil {
+				held[container.OwnerID] = lineage.Locate(ownedBy(s.inventory, container.OwnerID))
+			}
+			i.snapshots(s, *container, *history, held[container.OwnerID])
 		}
 	}
 	for _, instance := range s.instances {

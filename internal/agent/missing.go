@@ -27,7 +27,6 @@ func (a *Agent) markMissing(ctx context.Context, suspects map[string][]lineage.G
 	if err != nil {
 		return err
 	}
-	held := lineage.Locate(inventory)
 	var failed error
 	for id, suspected := range suspects {
 		failed = errors.Join(failed, a.update(ctx, func(tx *store.Tx) error {
@@ -42,6 +41,7 @@ func (a *Agent) markMissing(ctx context.Context, suspects map[string][]lineage.G
 			if err != nil {
 				return err
 			}
+			held := lineage.Locate(ownedBy(inventory, container.OwnerID))
 			changed := false
 			history.Snapshots = slices.Clone(history.Snapshots)
 			for i, snapshot := range history.Snapshots {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,14 +15,16 @@ import (
 const basesAfterRecovery = 7 * 24 * time.Hour
 
 // references says what the records, and the jobs at work, want of a server's pool at a time. building is what running jobs are about
-// to build on, by job; left are datasets that one of them will take over. It is pure.
-func references(serverID string, now time.Time, inventory lineage.Inventory, records store.References, building map[string][]lineage.GUID, left map[string]bool) lineage.References {
+// to build on, by job; left are datasets that one of them will take over; written is what retired generations hold beyond their snapshots. It is pure.
+func references(serverID string, now time.Time, inventory lineage.Inventory, records store.References, building map[string][]lineage.GUID, left map[string]bool,
+	written map[string]Activity,
+) lineage.References {
 	m := marker{
 		serverID: serverID, records: records, left: left,
 		containers: make(map[string]*store.Container), open: make(map[string]*store.Job),
 		refs: lineage.References{
 			Datasets: make(map[string]lineage.Use), Wanted: make(map[lineage.GUID][]string), Names: make(map[string][]string),
-			Bases: make(map[lineage.GUID][]string), Deleted: make(map[lineage.GUID]bool),
+			Bases: make(map[lineage.GUID][]string), Deleted: make(map[lineage.GUID]bool), Heads: make(map[string]uint64),
 		},
 	}
 	for _, container := range records.Containers {
@@ -44,7 +47,27 @@ func references(serverID string, now time.Time, inventory lineage.Inventory, rec
 	}
 	m.sortDatasets(inventory)
 	m.markAfterRecovery(now, inventory)
+	m.markHeads(inventory, written)
 	return m.refs
+}
+
+// worthRollback is how much a retired generation has to hold beyond its snapshots to be rolled back: mounting alone writes a little.
+const worthRollback = 1 << 20
+
+// markHeads marks what retired generations hold that is in no snapshot: files that were displaced and are kept no more, where other snapshots keep the
+// dataset. One that a record still takes for the container's files, whatever is in their place, is left as it is.
+func (m *marker) markHeads(inventory lineage.Inventory, written map[string]Activity) {
+	present := make(map[lineage.GUID]bool)
+	for _, container := range m.records.Containers {
+		present[container.Generation.Marker.GUID] = true
+	}
+	for _, dataset := range inventory.Datasets {
+		bytes := written[dataset.Name].Written
+		retired := m.refs.Datasets[dataset.Name].Kind == lineage.Retired && dataset.Properties[propertyRole] == roleGeneration
+		if retired && bytes > worthRollback && !slices.ContainsFunc(dataset.Snapshots, func(s lineage.Snapshot) bool { return present[s.GUID] }) {
+			m.refs.Heads[dataset.Name] = bytes
+		}
+	}
 }
 
 // marker collects references.

@@ -79,7 +79,7 @@ func TestReferences(t *testing.T) {
 		dataset("hoody/strange", "", "", ""),
 		dataset("images/debian", "", "", ""),
 	}}
-	refs := references(here, time.Now(), inventory, records, map[string][]lineage.GUID{"j1": {110}}, map[string]bool{"hoody/incoming/j4-0003": true})
+	refs := references(here, time.Now(), inventory, records, map[string][]lineage.GUID{"j1": {110}}, map[string]bool{"hoody/incoming/j4-0003": true}, nil)
 
 	for _, guid := range []lineage.GUID{1, 2, 20, 21, 22, 33, 34, 40, 41, 50, 51, 60, 62, 70, 71, 72, 73, 74, 75, 76, 77, 80, 81, 110} {
 		if len(refs.Wanted[guid]) == 0 {
@@ -116,6 +116,36 @@ func TestReferences(t *testing.T) {
 	}
 }
 
+// Only what is retired is rolled back, not what a record takes for a container's files, wherever an operation that was given up has left them.
+func TestHeads(t *testing.T) {
+	generation := func(name, container string, guids ...lineage.GUID) lineage.Dataset {
+		d := lineage.Dataset{Name: name, Properties: map[string]string{propertyRole: roleGeneration, propertyContainer: container}}
+		for _, guid := range guids {
+			d.Snapshots = append(d.Snapshots, lineage.Snapshot{Name: "hoody-" + guid.String(), GUID: guid})
+		}
+		return d
+	}
+	replica := generation("hoody/generations/replica", "c1", 4)
+	replica.Properties[propertyRole] = roleReplica
+	inventory := lineage.Inventory{Datasets: []lineage.Dataset{
+		generation("containers/hoody-c1", "c1", 1), generation("containers/hoody-c2", "c2", 2),
+		generation("hoody/generations/j1", "c1", 3), generation("hoody/generations/little", "c1", 5), generation("hoody/generations/abandoned", "c2", 6, 7), replica,
+	}}
+	records := store.References{Containers: []*store.Container{
+		{ID: "c1", ServerID: "s1", Generation: store.Generation{Marker: store.SnapshotRef{GUID: 1}}},
+		{ID: "c2", ServerID: "s1", Generation: store.Generation{Marker: store.SnapshotRef{GUID: 6}}},
+	}}
+	written := make(map[string]Activity)
+	for _, dataset := range inventory.Datasets {
+		written[dataset.Name] = Activity{Written: 2 << 20}
+	}
+	written["hoody/generations/little"] = Activity{Written: 1 << 20}
+	heads := references("s1", time.Now(), inventory, records, nil, nil, written).Heads
+	if len(heads) != 1 || heads["hoody/generations/j1"] != 2<<20 {
+		t.Errorf("heads %v", heads)
+	}
+}
+
 // A source with fifty copies elsewhere and a state frozen for each of them, and then some, holds one base as a snapshot and no
 // more bookmarks than there are other bases; what two copies share it holds once.
 func TestFiftyCopiesHoldNoMoreThanTheirBases(t *testing.T) {
@@ -138,7 +168,7 @@ func TestFiftyCopiesHoldNoMoreThanTheirBases(t *testing.T) {
 	}
 	inventory := lineage.Inventory{Datasets: []lineage.Dataset{dataset}}
 	snapshots, bookmarks := len(dataset.Snapshots), 0
-	for _, action := range lineage.Collect(inventory, references("s1", time.Now(), inventory, records, nil, nil)).Actions {
+	for _, action := range lineage.Collect(inventory, references("s1", time.Now(), inventory, records, nil, nil, nil)).Actions {
 		switch action.Kind {
 		case lineage.MakeBookmark:
 			bookmarks++

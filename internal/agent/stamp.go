@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -66,7 +67,7 @@ func judgeStamp(onPool string, storeID, serverID string, noted int64) *Finding {
 		return &Finding{Code: code, Object: poolParent, Text: fmt.Sprintf(format, args...), Hint: recoverHint}
 	}
 	if onPool == "" {
-		return distrust(FindingPoolNotStamped, "the pool holds containers, but not the stamp that says whose records describe them")
+		return distrust(FindingPoolNotStamped, "the pool does not carry the stamp that says whose records describe it, and it or the records have containers")
 	}
 	s, err := parseStamp(onPool)
 	switch {
@@ -93,15 +94,15 @@ func holdsAgentData(inventory lineage.Inventory) bool {
 	return false
 }
 
-// checkStamp compares pool and records at the start, and stamps a pool that has nothing of the agent's on it. An error
-// means that it is not known; that they do not belong together is no error, see Degraded.
+// checkStamp compares pool and records at the start, and stamps a pool that has nothing of the agent's on it, unless there are records of containers whose
+// files should be there: then the agent was pointed at another pool, or the pool was made anew. An error means that it is not known; that they do not belong together is no error, see Degraded.
 func (a *Agent) checkStamp(ctx context.Context) error {
 	inventory, err := a.pool.Inventory(ctx)
 	if err != nil {
 		return err
 	}
 	parent, _ := inventory.Dataset(poolParent)
-	if parent.Properties[propertyStamp] == "" && !holdsAgentData(inventory) {
+	if parent.Properties[propertyStamp] == "" && !holdsAgentData(inventory) && !a.recordsFiles() {
 		a.log.Info("new pool; stamps it", zap.String("store", a.store.StoreID()))
 		return a.writeStamp(ctx)
 	}
@@ -109,6 +110,11 @@ func (a *Agent) checkStamp(ctx context.Context) error {
 		return err
 	}
 	return nil
+}
+
+// recordsFiles tells whether any container of this server has files, as far as the records say.
+func (a *Agent) recordsFiles() bool {
+	return slices.ContainsFunc(a.store.Mirror().ContainersOnServer(a.serverID), func(c *store.Container) bool { return c.Generation != (store.Generation{}) })
 }
 
 // trusted tells whether the records in the store are those of this pool: nil when they are. Whatever destroys or takes

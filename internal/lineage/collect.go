@@ -11,12 +11,14 @@ package lineage
 //     snapshot: it tells whether anything has changed since.
 //   - A retired dataset goes when no snapshot is left in it. A container's present dataset that was cloned from a retired
 //     one takes over the snapshots that it stands on, so that the retired one can go.
+//   - What a retired dataset holds beyond its newest snapshot nobody refers to: while snapshots keep the dataset, that goes alone.
 //   - What is foreign, and what a job works on, is left alone, and so is whatever that depends on.
 func Collect(inv Inventory, refs References) Collection {
 	c := newCollector(inv, refs)
 	for c.sweep() || c.promote() {
 		continue
 	}
+	c.rollBack()
 	return Collection{Actions: c.actions, Objects: c.objects(inv)}
 }
 
@@ -27,6 +29,7 @@ type References struct {
 	Names    map[string][]string // the same by short name: journalled before the snapshot was made
 	Bases    map[GUID][]string   // what increments start from on this side: a bookmark is enough
 	Deleted  map[GUID]bool       // users' snapshots that were deleted on purpose
+	Heads    map[string]uint64   // bytes that datasets hold beyond their newest snapshots and nobody refers to, where it is worth a step
 }
 
 // Use is what a dataset is to the agent.
@@ -74,6 +77,7 @@ const (
 	MakeBookmark    ActionKind = "bookmark"
 	RenameSnapshot  ActionKind = "rename-snapshot"
 	Promote         ActionKind = "promote"
+	Rollback        ActionKind = "rollback" // to the newest snapshot
 	AbortReceive    ActionKind = "abort-receive"
 )
 

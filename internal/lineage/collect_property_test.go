@@ -23,13 +23,13 @@ type hoard struct {
 // TestCollectLosesNothingAndLeavesNothing carries out collections of random pools, whole and in part: nothing that is referred to is
 // lost, nothing foreign touched, every step is one that ZFS accepts, and in the end nothing is left that could go.
 func TestCollectLosesNothingAndLeavesNothing(t *testing.T) {
-	destroyed, promoted := 0, 0
+	destroyed, promoted, rolledBack := 0, 0, 0
 	rapid.Check(t, func(t *rapid.T) {
 		h := grow(t)
 		before := h.survey()
 		reachable := h.reachable()
 		if rapid.Bool().Draw(t, "interrupted") { // some steps are refused, and then it ends somewhere
-			actions := lineage.Collect(h.inventory(), h.refs).Actions
+			actions := h.collect().Actions
 			refused := make(map[string]bool)
 			for _, action := range actions[:rapid.IntRange(0, len(actions)).Draw(t, "steps")] {
 				if !refused[action.Object] && rapid.IntRange(0, 4).Draw(t, "refused") > 0 {
@@ -40,7 +40,7 @@ func TestCollectLosesNothingAndLeavesNothing(t *testing.T) {
 			}
 			h.check(t, before, reachable)
 		}
-		plan := lineage.Collect(h.inventory(), h.refs)
+		plan := h.collect()
 		for _, action := range plan.Actions {
 			if err := h.perform(action); err != nil {
 				t.Fatalf("%+v: %v", action, err)
@@ -50,16 +50,29 @@ func TestCollectLosesNothingAndLeavesNothing(t *testing.T) {
 				destroyed++
 			case lineage.Promote:
 				promoted++
+			case lineage.Rollback:
+				rolledBack++
 			}
 		}
 		h.check(t, before, reachable)
 		h.checkNothingLeft(t)
-		if again := lineage.Collect(h.inventory(), h.refs); len(again.Actions) > 0 {
-			t.Fatalf("a second collection finds %v", doings(again.Actions))
+		// What is beyond a snapshot shows only once the one after it is gone.
+		for _, action := range h.collect().Actions {
+			if action.Kind != lineage.Rollback {
+				t.Fatalf("a second collection finds %+v", action)
+			}
+			if err := h.perform(action); err != nil {
+				t.Fatalf("%+v: %v", action, err)
+			}
+		}
+		h.check(t, before, reachable)
+		h.checkNoHeads(t)
+		if again := h.collect(); len(again.Actions) > 0 {
+			t.Fatalf("a third collection finds %v", doings(again.Actions))
 		}
 	})
-	t.Logf("%d destroyed, %d promoted", destroyed, promoted)
-	if destroyed == 0 || promoted == 0 {
+	t.Logf("%d destroyed, %d promoted, %d rolled back", destroyed, promoted, rolledBack)
+	if destroyed == 0 || promoted == 0 || rolledBack == 0 {
 		t.Error("the pools are too poor to show anything")
 	}
 }
@@ -260,6 +273,12 @@ func (h *hoard) perform(a lineage.Action) error {
 			}
 		}
 		h.promote(a.Object)
+	case lineage.Rollback:
+		d := h.datasets[name]
+		if d.snapshots[len(d.snapshots)-1] != s || slices.ContainsFunc(d.bookmarks, func(b *modelSnapshot) bool { return b.txg > s.txg }) {
+			return fmt.Errorf("%s: something is newer", a.Object)
+		}
+		d.live = maps.Clone(s.content)
 	case lineage.DestroyDataset:
 		if d := h.datasets[a.Object]; d == nil || len(d.snapshots) > 0 {
 			return fmt.Errorf("%s is not empty", a.Object)
@@ -269,6 +288,31 @@ func (h *hoard) perform(a lineage.Action) error {
 		return fmt.Errorf("unknown action")
 	}
 	return nil
+}
+
+// collect plans a collection of the pool as it is now.
+func (h *hoard) collect() lineage.Collection {
+	h.refs.Heads = make(map[string]uint64)
+	for name, d := range h.datasets {
+		if n := len(d.snapshots); n > 0 && !maps.Equal(d.live, d.snapshots[n-1].content) {
+			h.refs.Heads[name] = 1
+		}
+	}
+	return lineage.Collect(h.inventory(), h.refs)
+}
+
+// checkNoHeads looks for what retired datasets hold that is in no snapshot of theirs.
+func (h *hoard) checkNoHeads(t *rapid.T) {
+	for name, d := range h.datasets {
+		if h.refs.Datasets[name].Kind != lineage.Retired || len(d.snapshots) == 0 {
+			continue
+		}
+		newest := d.snapshots[len(d.snapshots)-1]
+		newer := slices.ContainsFunc(d.bookmarks, func(b *modelSnapshot) bool { return b.txg > newest.txg })
+		if !newer && !maps.Equal(d.live, newest.content) {
+			t.Fatalf("%s holds more than its snapshots", name)
+		}
+	}
 }
 
 // holding is a snapshot, or a dataset as such when it has no GUID, that has to be there after a collection.

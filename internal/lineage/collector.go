@@ -27,6 +27,7 @@ type paperDataset struct {
 	bookmarks []*paperVersion
 	partial   bool // holds a partly received stream
 	used      uint64
+	head      uint64 // bytes beyond the newest snapshot that go
 	gone      bool
 }
 
@@ -256,6 +257,22 @@ func (c *collector) destroyDataset(d *paperDataset) {
 	delete(c.datasets, d.name)
 }
 
+// rollBack takes what retired datasets hold beyond the snapshots that keep them.
+func (c *collector) rollBack() {
+	for _, name := range c.names() {
+		d := c.datasets[name]
+		if d.use.Kind != Retired || c.refs.Heads[name] == 0 || d.partial || len(d.snapshots) == 0 {
+			continue
+		}
+		newest := d.snapshots[len(d.snapshots)-1]
+		if slices.ContainsFunc(d.bookmarks, func(b *paperVersion) bool { return b.txg > newest.txg }) {
+			continue // ZFS would not
+		}
+		c.act(Rollback, newest.full(), newest.guid, "")
+		d.head = c.refs.Heads[name]
+	}
+}
+
 // promote lets present datasets take over from the retired ones that they stand on, and tells whether any did.
 func (c *collector) promote() bool {
 	before := len(c.actions)
@@ -381,6 +398,9 @@ func (c *collector) objects(inv Inventory) []Object {
 		d, left := c.datasets[name]
 		if left {
 			verdict, reasons := c.judgeDataset(d)
+			if d.head > 0 {
+				reasons = append(reasons, fmt.Sprintf("but for %d bytes that came after them", d.head))
+			}
 			add(name, 0, inv.Datasets[i].Used, verdict, reasons)
 		} else {
 			add(name, 0, inv.Datasets[i].Used, VerdictRemovable, nil)

@@ -121,6 +121,10 @@ func (p faultyPool) Promote(ctx context.Context, dataset string) error {
 	return p.around("promote", dataset, func() error { return p.Pool.Promote(ctx, dataset) })
 }
 
+func (p faultyPool) Rollback(ctx context.Context, snapshot string) error {
+	return p.around("rollback", snapshot, func() error { return p.Pool.Rollback(ctx, snapshot) })
+}
+
 func (p faultyPool) Snapshot(ctx context.Context, dataset, name string) (made lineage.Snapshot, err error) {
 	err = p.around("snapshot", dataset+"@"+name, func() (err error) { made, err = p.Pool.Snapshot(ctx, dataset, name); return err })
 	return made, err

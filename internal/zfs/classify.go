@@ -138,6 +138,7 @@ var rules = []rule{
 	{"", "is busy", errdefs.ErrBusy}, // "dataset is busy", "pool or dataset is busy"
 	{"", "has dependent clones", errdefs.ErrBusy},
 	{"", "has children", errdefs.ErrBusy},
+	{"rollback", "more recent snapshots or bookmarks exist", errdefs.ErrBusy},
 	// names
 	{"promote", "not a cloned filesystem", errdefs.ErrFailedPrecondition},
 	{"promote", "conflicting snapshot", errdefs.ErrAlreadyExists},

@@ -185,6 +185,26 @@ func (p *Pool) Promote(ctx context.Context, dataset string) error {
 	return nil
 }
 
+// Rollback throws away what was written to a dataset since its newest snapshot, without -r and -f: ErrBusy when that is not the newest, when a bookmark is
+// newer, and when the dataset is mounted, which ZFS would not mind.
+func (p *Pool) Rollback(ctx context.Context, snapshot string) error {
+	full, dataset, err := p.snapshot(snapshot)
+	if err != nil {
+		return fmt.Errorf("roll back: %w", err)
+	}
+	mounted, err := p.Mounted(ctx, dataset)
+	if err == nil && mounted {
+		err = fmt.Errorf("mounted: %w", errdefs.ErrBusy)
+	}
+	if err == nil {
+		err = p.runner.run(ctx, "zfs", "rollback", full)
+	}
+	if err != nil {
+		return fmt.Errorf("roll back to %s: %w", snapshot, err)
+	}
+	return nil
+}
+
 // Snapshot makes dataset@name and reads it back.
 func (p *Pool) Snapshot(ctx context.Context, dataset, name string) (lineage.Snapshot, error) {
 	full, _, err := p.snapshot(dataset + "@" + name)

@@ -32,6 +32,7 @@ func Pool(t *testing.T, open func(t *testing.T) agent.Pool) {
 		{"Promote", promote},
 		{"PromoteRefuses", promoteRefuses},
 		{"PromoteMovesBookmarks", promoteMovesBookmarks},
+		{"Rollback", rollback},
 		{"RenameSnapshot", renameSnapshot},
 		{"Bookmarks", bookmarks},
 		{"Written", writtenBytes},

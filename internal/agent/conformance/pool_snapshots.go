@@ -171,6 +171,38 @@ func promoteMovesBookmarks(s *sandbox) {
 	s.holds(s.name("copy"), "g", noise(2, 300*kib))
 }
 
+// rollback: garbage collection takes what a retired dataset holds beyond its last snapshot.
+func rollback(s *sandbox) {
+	d := s.create("d")
+	s.write(d, "f", []byte("one"))
+	s.snapshot(d, "s1")
+	s.write(d, "f", []byte("two"))
+	s.snapshot(d, "s2")
+	c := s.clone(d+"@s2", "c")
+	s.write(d, "f", []byte("three"))
+	s.write(d, "g", noise(1, 300*kib))
+	s.fails(s.pool.Rollback(s.ctx, d+"@s1"), "roll back past a snapshot", errdefs.ErrBusy)
+	s.fails(s.pool.Rollback(s.ctx, d+"@none"), "roll back to a missing snapshot", errdefs.ErrNotFound)
+	s.fails(s.pool.Rollback(s.ctx, s.name("none@s1")), "roll back a missing dataset", errdefs.ErrNotFound)
+	mount, err := s.pool.Mount(s.ctx, d)
+	s.ok(err, "mount")
+	s.fails(s.pool.Rollback(s.ctx, d+"@s2"), "roll back what is mounted", errdefs.ErrBusy)
+	s.ok(mount.Unmount(s.ctx), "unmount")
+	s.holds(d, "f", []byte("three"))
+	s.ok(s.pool.Rollback(s.ctx, d+"@s2"), "roll back")
+	s.holds(d, "f", []byte("two"))
+	s.holds(c, "f", []byte("two"))
+	s.snapshotHolds(d+"@s1", "f", []byte("one"))
+	if got := s.guids(d); len(got) != 2 {
+		s.Errorf("after a rollback: %v", got)
+	}
+	s.ok(s.pool.Rollback(s.ctx, d+"@s2"), "roll back to what is there")
+	s.snapshot(d, "s3")
+	s.ok(s.pool.Bookmark(s.ctx, d+"@s3", "b3"), "bookmark")
+	s.ok(s.pool.DestroySnapshot(s.ctx, d+"@s3"), "destroy the snapshot of the bookmark")
+	s.fails(s.pool.Rollback(s.ctx, d+"@s2"), "roll back past a bookmark", errdefs.ErrBusy)
+}
+
 func renameSnapshot(s *sandbox) {
 	d := s.create("d")
 	made := s.snapshot(d, "s1")
