@@ -202,7 +202,7 @@ func (a *Agent) Registered() <-chan struct{} { return a.registered }
 // Run, called once, registers the server, performs its jobs and keeps its records true until ctx ends; then it leaves every job where
 // its journal says, for the next start to continue. It returns nil after such a hand-over.
 func (a *Agent) Run(ctx context.Context) error {
-	if err := a.prepareLayout(ctx); err != nil {
+	if err := prepareLayout(ctx, a.pool); err != nil {
 		return fmt.Errorf("prepare pool: %w", err)
 	}
 	loads := a.store.Mirror().Loads()

@@ -203,4 +203,10 @@ func TestAnEmptyPoolIsNotTrustedWhereThereAreRecords(t *testing.T) {
 	f.must(os.Rename(filepath.Join(here.dir, "old-pool"), filepath.Join(here.dir, "pool")))
 	here.start()
 	f.until("the agent trusts it again", func() bool { return degraded(here) == "" })
+	// Whoever means it says so.
+	here.kill()
+	f.must(os.RemoveAll(filepath.Join(here.dir, "pool")))
+	here.recovery(true)
+	here.start()
+	f.until("the agent trusts the new one", func() bool { return degraded(here) == "" && f.stampOf(here) != "" })
 }

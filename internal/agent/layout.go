@@ -33,8 +33,9 @@ const (
 	roleGeneration = "generation" // a container's writable state, current, incoming or displaced
 )
 
-func (a *Agent) prepareLayout(ctx context.Context) error {
-	inventory, err := a.pool.Inventory(ctx)
+// prepareLayout makes the places for the agent's datasets where they are missing.
+func prepareLayout(ctx context.Context, pool Pool) error {
+	inventory, err := pool.Inventory(ctx)
 	if err != nil {
 		return err
 	}
@@ -42,7 +43,7 @@ func (a *Agent) prepareLayout(ctx context.Context) error {
 		if _, exists := inventory.Dataset(name); exists {
 			continue
 		}
-		err := a.pool.Create(ctx, name, Properties{propertyRole: roleParent})
+		err := pool.Create(ctx, name, Properties{propertyRole: roleParent})
 		if err != nil && !errors.Is(err, errdefs.ErrAlreadyExists) {
 			return err
 		}

@@ -381,10 +381,10 @@ func (r *Recoverer) stamp(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("write server %s: %w", r.Server.ID, err)
 	}
-	parent, err := r.Pool.Dataset(ctx, poolParent)
-	if errors.Is(err, errdefs.ErrNotFound) {
-		return nil // nothing of the agent's is here; its start stamps the pool
+	if err := prepareLayout(ctx, r.Pool); err != nil { // of a pool that was made anew
+		return fmt.Errorf("prepare pool: %w", err)
 	}
+	parent, err := r.Pool.Dataset(ctx, poolParent)
 	if err != nil {
 		return fmt.Errorf("read the pool's stamp: %w", err)
 	}

@@ -123,7 +123,8 @@ func (p *recoveryPlanner) container(id string) RecoveredContainer {
 		result.Verdict = VerdictDeleted // the store is right that it does not exist; its file is about to go
 		return result
 	case !recorded && filed && !stands && !runs && !p.remains(id):
-		return leave("nothing of it is in the pool or the runtime: only its record file says that it was there")
+		p.result.damaged = append(p.result.damaged, recordFileName(id))
+		return leave("nothing of it is in the pool or the runtime: only its record file says that it was there, and is put aside in %s, as .damaged", recordsDataset)
 	case !recorded && !filed && !stands:
 		return leave("it has an instance, but neither files of the agent's making nor a record")
 	case !recorded && !filed && current.Properties[propertyOwner] == "":
