@@ -76,7 +76,7 @@ func (p *program) diagnose(ctx context.Context, client *admin.Client) []doctor.F
 		doctor.TokenKey(func() error { return checkTokenKey(cfg) }),
 	}
 	if !cfg.EmbeddedStore() {
-		checks = append(checks, doctor.Store(strings.Join(cfg.Store.Endpoints, ", "), func(ctx context.Context) (int64, error) { return pingStore(ctx, cfg) }))
+		checks = append(checks, doctor.Store(strings.Join(cfg.Store.Endpoints, ", "), func(ctx context.Context) (time.Duration, int64, error) { return pingStore(ctx, cfg) }))
 	}
 	if cfg.NeedsCredentials() && serverID != "" {
 		load := func() (doctor.Certificate, error) { return readCertificate(cfg.Peer.Credentials) }
@@ -207,20 +207,21 @@ func checkTokenKey(cfg config.Config) error {
 	return err
 }
 
-func pingStore(ctx context.Context, cfg config.Config) (kept int64, err error) {
+func pingStore(ctx context.Context, cfg config.Config) (took time.Duration, kept int64, err error) {
 	secure, err := clientTLS(cfg.Store.TLS)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	options := store.Options{Endpoints: cfg.Store.Endpoints, TLS: secure, Username: cfg.Store.Username, Prefix: cfg.Store.Prefix}
 	if cfg.Store.PasswordFile != "" {
 		if options.Password, err = config.ReadSecret(cfg.Store.PasswordFile); err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	return store.Ping(ctx, options)
+	pong, err := store.Ping(ctx, options)
+	return pong.Took, pong.Kept, err
 }
 
 // readCertificate reads the agent's certificate as it stands in the file, valid or not.

@@ -78,7 +78,7 @@ func (p *program) join(ctx context.Context, f joinFlags) error {
 	}
 	load := func() (doctor.Certificate, error) { return readCertificate(joined.Peer.Credentials) }
 	token := func() error { return checkTokenKey(joined) }
-	reach := func(ctx context.Context) (int64, error) { return pingStore(ctx, joined) }
+	reach := func(ctx context.Context) (time.Duration, int64, error) { return pingStore(ctx, joined) }
 	findings := doctor.Examine(ctx, checkLimit,
 		doctor.Certificates(load, id, nil, time.Now()), doctor.TokenKey(token), doctor.Store(strings.Join(f.store, ", "), reach))
 	if doctor.Failed(findings) {

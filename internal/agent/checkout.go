@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"go.uber.org/zap"
 
@@ -159,7 +160,14 @@ func (r *run) swap(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := r.limit(ctx, incomingDataset(r.job.ID), before.RootLimits); err != nil { // a refusal must not cost the time of a stop
+	// A refusal must not cost the time of a stop. What is reserved is the old generation's until then, and may not be there twice.
+	quotas := make(Properties)
+	for name, value := range before.RootLimits {
+		if strings.HasSuffix(name, "quota") {
+			quotas[name] = value
+		}
+	}
+	if err := r.limit(ctx, incomingDataset(r.job.ID), quotas); err != nil {
 		return err
 	}
 	if r.job.StoppedAt == nil {
@@ -454,6 +462,7 @@ func (r *run) start(ctx context.Context, toRun bool) error {
 			return err
 		}
 	}
+	r.startedAt = r.now()
 	return nil
 }
 
@@ -472,11 +481,8 @@ func (r *run) limitRoot(ctx context.Context, instance Instance) error {
 	return r.limit(ctx, InstanceDataset(instance.Name), instance.RootLimits)
 }
 
-// overshoot is how far past its limit a dataset may be without being refused. ZFS stops what writes only once the limit is passed, by what was on its
-// way then, and takes no limit below what is there: a state that has hit its limit could never be checked out again.
-const overshoot = 64 << 20
-
-// limit sets limits on a dataset. A limit of what it refers to is raised to that if it is past it by no more than overshoot.
+// limit sets limits on a dataset. ZFS stops what writes only once a limit is passed, by what was on its way then, and takes no limit below what is there: a
+// state that has hit its limit could never be checked out again. So a limit of what the dataset refers to is raised to that if little is past it.
 func (r *run) limit(ctx context.Context, name string, limits Properties) error {
 	if len(limits) == 0 {
 		return nil
@@ -490,7 +496,7 @@ func (r *run) limit(ctx context.Context, name string, limits Properties) error {
 	if err != nil {
 		return err
 	}
-	if dataset.Referenced <= limit || dataset.Referenced-limit > overshoot {
+	if dataset.Referenced <= limit || dataset.Referenced-limit > r.options.LimitSlack {
 		return refused
 	}
 	r.log.Warn("a state that is past its limit keeps its size as the limit", zap.Uint64("limit", limit), zap.Uint64("size", dataset.Referenced))
@@ -499,12 +505,16 @@ func (r *run) limit(ctx context.Context, name string, limits Properties) error {
 	return r.pool.SetProperties(ctx, name, limits)
 }
 
-// downMillis is how long the container was down for the swap, until now.
+// downMillis is how long the container was down for the swap: until it was started, or now.
 func (r *run) downMillis() int64 {
 	if r.job.StoppedAt == nil {
 		return 0
 	}
-	return r.now().Sub(*r.job.StoppedAt).Milliseconds()
+	up := r.startedAt
+	if up.IsZero() {
+		up = r.now()
+	}
+	return up.Sub(*r.job.StoppedAt).Milliseconds()
 }
 
 // Configuration keys of the runtime that a checkout sets.

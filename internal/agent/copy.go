@@ -229,7 +229,9 @@ func (r *run) dropStub(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return r.leftToCollection(r.pool.SetProperties(ctx, stub.Name, generationProperties(container, r.job.ID)))
+	marks := generationProperties(container, r.job.ID)
+	delete(marks, propertyJob) // it is not the generation that the job made
+	return r.leftToCollection(r.pool.SetProperties(ctx, stub.Name, marks))
 }
 
 func (r *run) finishCopy(ctx context.Context) error {

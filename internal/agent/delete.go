@@ -219,6 +219,9 @@ func (a *Agent) releaseNames(tx *store.Tx, container store.Container) error {
 func (r *run) backFromAside(ctx context.Context) error {
 	err := r.ownInstance(ctx)
 	if err == nil {
+		err = r.runtime.Protect(ctx, InstanceName(r.job.ContainerID), true) // by hand it would be deleted with the files, and all their snapshots
+	}
+	if err == nil {
 		err = r.pool.Rename(ctx, displacedDataset(r.job.ID), ContainerDataset(r.job.ContainerID))
 	}
 	if errors.Is(err, errdefs.ErrNotFound) || errors.Is(err, errdefs.ErrAlreadyExists) {

@@ -206,7 +206,9 @@ func TestAnEmptyPoolIsNotTrustedWhereThereAreRecords(t *testing.T) {
 	// Whoever means it says so.
 	here.kill()
 	f.must(os.RemoveAll(filepath.Join(here.dir, "pool")))
-	here.recovery(true)
+	if plan := here.recovery(true); plan.Distrust == nil || plan.Distrust.Code != agent.FindingPoolNotStamped {
+		t.Errorf("recover does not say what is wrong: %+v", plan.Distrust)
+	}
 	here.start()
 	f.until("the agent trusts the new one", func() bool { return degraded(here) == "" && f.stampOf(here) != "" })
 }

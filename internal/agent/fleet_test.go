@@ -76,6 +76,7 @@ type server struct {
 	maxOpen    int           // agent.Options.MaxOpenJobs, likewise; 0 for its default
 
 	grace time.Duration // agent.Options.AnswerGrace, likewise; 0 for its default
+	slack uint64        // agent.Options.LimitSlack, likewise; 0 for its default
 
 	acceptDecrypted bool // agent.Options.AcceptDecrypted, likewise
 
@@ -173,7 +174,7 @@ func (s *server) start() {
 	gate := transfer.NewGate(4, 2)
 	work, err := agent.New(agent.Options{
 		Server: store.Server{ID: s.id, Name: s.id}, Store: records, Pool: watched, Runtime: driven, Peers: peers, StopTimeout: time.Second, NoForceStop: s.noForce, MaxOpenJobs: s.maxOpen,
-		RecordInterval: s.recorded, InspectInterval: s.reconciled, AcceptDecrypted: s.acceptDecrypted, AnswerGrace: s.grace,
+		RecordInterval: s.recorded, InspectInterval: s.reconciled, AcceptDecrypted: s.acceptDecrypted, AnswerGrace: s.grace, LimitSlack: s.slack,
 		Transfers:       gate,
 		ExpiryInterval:  time.Hour, // the tests that are about it look themselves
 		ClockTrial:      -1,

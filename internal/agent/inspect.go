@@ -174,7 +174,11 @@ func (i *inspection) dataset(s scene, dataset lineage.Dataset, known map[string]
 	job := jobIn(strings.TrimPrefix(dataset.Name, incomingPrefix))
 	switch {
 	case strings.HasPrefix(dataset.Name, incomingPrefix) && s.jobs[job] == nil:
-		i.add(FindingJobLeftover, dataset.Name, "Garbage collection removes it.", "%s is of job %s, which is over", dataset.Name, job)
+		hint := "Garbage collection removes it."
+		if slices.ContainsFunc(dataset.Snapshots, func(s lineage.Snapshot) bool { return !agentMade(s.Name) }) {
+			hint = "It holds a snapshot of somebody else: once that is destroyed, garbage collection removes it."
+		}
+		i.add(FindingJobLeftover, dataset.Name, hint, "%s is of job %s, which is over", dataset.Name, job)
 	case id == "":
 	case strings.HasPrefix(dataset.Name, deletedPrefix):
 		i.add(FindingFilesDeleted, dataset.Name, "The agent takes it back among its generations.",

@@ -20,6 +20,7 @@ type run struct {
 	cancelled context.Context // done when the job is to be given up
 	wanted    func()          // takes back what the job said that it lacks; nil before it has
 	unsettled int             // how often the runtime reported a state of error in place of an operation's outcome
+	startedAt time.Time       // when the container was started on what the job made; zero before
 }
 
 // performJobs works on every open job of this server until ctx ends. Each job has a goroutine: a freeze must not
@@ -199,15 +200,19 @@ func (r *run) step(ctx context.Context, p phase) error {
 
 // begin journals that a phase is begun.
 func (r *run) begin(ctx context.Context, p phase) error {
-	begun := func(job *store.Job) { job.Phase, job.Attempts = p.name, 0 }
+	return r.note(ctx, p, func(job *store.Job) { job.Phase, job.Attempts = p.name, 0 })
+}
+
+// note is journalIn, but goes on without where the phase is urgent and the store away.
+func (r *run) note(ctx context.Context, p phase, change func(*store.Job)) error {
 	if !p.urgent {
-		return r.journalIn(ctx, p, begun)
+		return r.journalIn(ctx, p, change)
 	}
 	bounded, cancel := context.WithTimeout(ctx, urgentNote)
 	defer cancel()
-	err := r.journalIn(bounded, p, begun)
+	err := r.journalIn(bounded, p, change)
 	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
-		r.log.Warn("begun without a note in the journal", zap.String("phase", p.name), zap.Error(err))
+		r.log.Warn("goes on without a note in the journal", zap.String("phase", p.name), zap.Error(err))
 		return nil
 	}
 	return err
@@ -251,7 +256,7 @@ func (r *run) attempt(ctx context.Context, p phase) error {
 		}
 		pause := pauses.next(r.job.Progress)
 		log.Warn("phase will be tried again", zap.Duration("pause", pause), zap.Error(err))
-		if err := r.journalIn(ctx, p, func(job *store.Job) {
+		if err := r.note(ctx, p, func(job *store.Job) {
 			job.Attempts = attempt
 			if p.name != phaseUndo { // then it is why the operation failed that counts, not what is in the way of undoing it
 				job.Error = jobError(err)

@@ -30,7 +30,7 @@ func (r *run) journalIn(ctx context.Context, p phase, change func(*store.Job)) e
 }
 
 // journal changes the job's record; it waits for the store as long as ctx lives, since nothing may be done that is not
-// written down. ErrStale means that the job is finished already.
+// written down, but for what is urgent (note). ErrStale means that the job is finished already.
 func (r *run) journal(ctx context.Context, change func(*store.Job)) error {
 	return r.record(ctx, func(tx *store.Tx, job *store.Job) error {
 		change(job)

@@ -29,6 +29,9 @@ func TestWhenAPhaseIsGivenUp(t *testing.T) {
 		"a start that keeps failing":                {phase{outlastsRuntime: true}, dark, startAttempts, true, startAttempts},
 		"a start that fails once, after an outage":  {phase{outlastsRuntime: true}, dark, 10 * maxAttempts, false, 1},
 		"a start that is refused":                   {phase{outlastsRuntime: true}, refused, 1, true, 0},
+		"an undoing that is refused":                {phase{name: phaseUndo, patient: true, outlastsRuntime: true}, refused, maxAttempts - 1, false, maxAttempts - 1},
+		"an undoing that keeps being refused":       {phase{name: phaseUndo, patient: true, outlastsRuntime: true}, refused, maxAttempts, true, maxAttempts},
+		"an undoing of what is busy":                {phase{name: phaseUndo, patient: true, outlastsRuntime: true}, busy, 10 * maxAttempts, false, 0},
 		"an error that stays, concluding":           {phase{concluding: true}, refused, 10 * maxAttempts, false, 0},
 	} {
 		if got := test.phase.givesUp(test.err, test.attempt, min(test.attempt, test.unexplained)); got != test.want {

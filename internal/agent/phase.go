@@ -24,7 +24,7 @@ type phase struct {
 	concluding bool
 	// binding phases are not ended by a cancellation: it comes too late.
 	binding bool
-	// urgent phases end the time that a container is down. They begin even while the store takes no notes: the phase before, where the journal is then,
+	// urgent phases end the time that a container is down. They go on even while the store takes no notes: the phase before, where the journal is then,
 	// may be repeated after them.
 	urgent bool
 	// Of heavy phases, which keep the host busy and wait for nobody, a few run at a time: fifty copies that arrive at once would
@@ -65,7 +65,7 @@ const (
 	// startAttempts is how often a start is tried that fails for reasons nobody knows: a runtime that is short of everything
 	// says no more than "exit status 1", and to undo is expensive then. A container that cannot start fails again at once.
 	startAttempts = 3
-	// urgentNote is how long an urgent phase waits for its beginning to be written down.
+	// urgentNote is how long an urgent phase waits for a note of it to be written down.
 	urgentNote = 5 * time.Second
 	// startTurn is how long a start waits for its turn while none of those before it comes to an end.
 	startTurn   = 10 * time.Minute

@@ -91,7 +91,7 @@ func (r *Recoverer) look(ctx context.Context) (facts recoveryFacts, err error) {
 	}
 	parent, _ := facts.inventory.Dataset(poolParent)
 	facts.stamp = parent.Properties[propertyStamp]
-	if facts.stamp != "" || holdsAgentData(facts.inventory) {
+	if facts.stamp != "" || holdsAgentData(facts.inventory) || slices.ContainsFunc(slices.Collect(maps.Values(facts.containers)), func(c store.Container) bool { return hasFiles(&c, r.Server.ID) }) {
 		facts.distrust = judgeStamp(facts.stamp, facts.storeID, r.Server.ID, noted)
 		if facts.distrust == nil && r.FormerID != "" {
 			facts.distrust = judgeStamp(facts.stamp, facts.storeID, r.FormerID, noted) // what an agent would say that starts now

@@ -55,6 +55,8 @@ func TestASizeLimitTravelsWithACopyAndIsItsOwnThen(t *testing.T) {
 func TestASizeLimitThatACopyExceedsFailsIt(t *testing.T) {
 	f := newFleet(t, 1)
 	here := f.servers[0]
+	here.slack = 64 << 10
+	here.restart()
 	source := f.create(here, "source")
 	f.write(source, "data/large", random(1, 1<<20))
 	f.snapshot(source, "large")

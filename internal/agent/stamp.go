@@ -114,7 +114,12 @@ func (a *Agent) checkStamp(ctx context.Context) error {
 
 // recordsFiles tells whether any container of this server has files, as far as the records say.
 func (a *Agent) recordsFiles() bool {
-	return slices.ContainsFunc(a.store.Mirror().ContainersOnServer(a.serverID), func(c *store.Container) bool { return c.Generation != (store.Generation{}) })
+	return slices.ContainsFunc(a.store.Mirror().ContainersOnServer(a.serverID), func(c *store.Container) bool { return hasFiles(c, a.serverID) })
+}
+
+// hasFiles tells whether a container's files are in the pool of a server, as far as its record says.
+func hasFiles(c *store.Container, serverID string) bool {
+	return c.ServerID == serverID && c.Generation != (store.Generation{})
 }
 
 // trusted tells whether the records in the store are those of this pool: nil when they are. Whatever destroys or takes

@@ -45,10 +45,13 @@ func readBody(r *http.Request, rt route) error {
 }
 
 func discardBody(r *http.Request) error {
+	if r.ContentLength > maxBody {
+		return invalidBody("", "there must be no body")
+	}
 	if r.Body == nil {
 		return nil
 	}
-	switch _, err := io.CopyN(io.Discard, r.Body, maxBody); {
+	switch _, err := io.CopyN(io.Discard, r.Body, maxBody+1); {
 	case err == nil:
 		return invalidBody("", "there must be no body")
 	case !errors.Is(err, io.EOF):

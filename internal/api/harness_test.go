@@ -54,7 +54,7 @@ func newHarness(t *testing.T) *harness {
 	return newHarnessWith(t, api.Options{})
 }
 
-func newHarnessWith(t *testing.T, options api.Options) *harness {
+func newHarnessWith(t *testing.T, options api.Options, configure ...func(*http.Server)) *harness {
 	t.Helper()
 	core, logs := observer.New(zapcore.DebugLevel)
 	h := &harness{ops: newFake(), doc: loadDocument(t), logs: logs, seen: make(chan observation, 1)}
@@ -62,7 +62,11 @@ func newHarnessWith(t *testing.T, options api.Options) *harness {
 	options.Observe = func(method, route string, status int, took time.Duration) {
 		h.seen <- observation{method, route, status}
 	}
-	h.server = httptest.NewServer(api.New(h.ops, fakeAuth{}, options))
+	h.server = httptest.NewUnstartedServer(api.New(h.ops, fakeAuth{}, options))
+	for _, set := range configure {
+		set(h.server.Config)
+	}
+	h.server.Start()
 	t.Cleanup(h.server.Close)
 	h.server.Client().CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return h

@@ -14,6 +14,7 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi3"
 
+	"github.com/hoodynetwork/hoody-agent/internal/api"
 	"github.com/hoodynetwork/hoody-agent/internal/api/contract"
 )
 
@@ -160,10 +161,9 @@ func TestBodyEndsEarly(t *testing.T) {
 
 // A body that is announced and does not come holds nobody up for longer than a request may take, where no body is asked for, too.
 func TestBodyNeverComes(t *testing.T) {
-	h := newHarness(t)
+	h := newHarnessWith(t, api.Options{}, func(s *http.Server) { s.ReadTimeout, s.ReadHeaderTimeout = time.Second, time.Minute })
 	for _, line := range []string{"GET /api/v1/openapi.json", "GET /api/v1/projects", "POST /api/v1/projects"} {
 		t.Run(line, func(t *testing.T) {
-			h.server.Config.ReadTimeout = 200 * time.Millisecond
 			connection, err := net.Dial("tcp", h.server.Listener.Addr().String())
 			if err != nil {
 				t.Fatal(err)

@@ -35,7 +35,8 @@ type patient struct {
 
 	configured string // zfs.dataset
 	store      error
-	revisions  int64 // kept since the store was made
+	took       time.Duration
+	past       int64
 	token      error
 	config     error
 	cert       Certificate
@@ -62,7 +63,7 @@ func (p *patient) examine(t *testing.T) []Finding {
 		Config(func() error { return p.config }), ZFSVersion(p), PoolState(p), PoolFeatures(p), ForeignDatasets(p),
 		IncusPool(p, "default", p.configured), TokenKey(func() error { return p.token }),
 		Certificates(func() (Certificate, error) { return p.cert, p.certErr }, serverID, p.names, p.now),
-		Store("etcd", func(context.Context) (int64, error) { return p.revisions, p.store }), Peers(p.peers),
+		Store("etcd", func(context.Context) (time.Duration, int64, error) { return p.took, p.past, p.store }), Peers(p.peers),
 		Clock(func() (bool, error) { return p.kept, nil }, p.peers),
 	)
 }
@@ -164,7 +165,8 @@ func TestPlantedFaults(t *testing.T) {
 		{"suspended pool", func(p *patient) { p.health = "SUSPENDED" }, "pool", Fail, "SUSPENDED", "zpool status"},
 		{"wrong token key", func(p *patient) { p.token = errors.New("RSA key where Ed25519 is needed") }, "token key", Fail, "RSA key", "auth.key_file"},
 		{"etcd too old", func(p *patient) { p.store = fmt.Errorf("etcd is 3.4.23: %w", errdefs.ErrUnsupported) }, "etcd", Fail, "3.4.23", "update it"},
-		{"etcd keeps everything", func(p *patient) { p.revisions = 1_000_000 }, "etcd", Warn, "1000000", "auto-compaction-retention"},
+		{"etcd keeps everything", func(p *patient) { p.past = 250_000 }, "etcd", Warn, "250000", "auto-compaction-retention"},
+		{"etcd slow", func(p *patient) { p.took = 2 * time.Second }, "etcd", Warn, "takes 2s", "disk"},
 		{"etcd down", func(p *patient) { p.store = away }, "etcd", Fail, "does not answer: connection refused", "start it"},
 		{"foreign dataset", func(p *patient) { p.foreign = []string{"hoody/backup"} }, "datasets", Warn, "not the agent's: hoody/backup", "zfs rename tank/incus/hoody/backup tank/backup"},
 		{"old zfs", func(p *patient) { p.module, p.commands = "zfs-kmod-2.0.3-9", "zfs-2.0.3-9" }, "zfs", Fail, "too old", "OpenZFS 2.2"},

@@ -54,29 +54,22 @@ func IncusPool(incus Incus, pool, dataset string) Check {
 	}}
 }
 
-// manyRevisions is when an etcd would have dropped old ones if it ever did: of a fleet that works a day or two.
-const manyRevisions = 250_000
-
-// Store checks that etcd answers, and drops the past now and then. ping does one linearizable read; kept is how many revisions etcd has made without
-// dropping any, and errdefs.ErrUnsupported an etcd that is too old.
-func Store(where string, ping func(context.Context) (kept int64, err error)) Check {
+// Store checks that etcd answers, is not too old (errdefs.ErrUnsupported), and drops the past now and then. ping says how long one linearizable read took
+// and, where etcd does not drop it, how much of the past it keeps.
+func Store(where string, ping func(context.Context) (took time.Duration, kept int64, err error)) Check {
 	return Check{Name: "etcd", Look: func(ctx context.Context) []Finding {
-		began := time.Now()
-		kept, err := ping(ctx)
-		if errors.Is(err, errdefs.ErrUnsupported) {
+		took, kept, err := ping(ctx)
+		switch {
+		case errors.Is(err, errdefs.ErrUnsupported):
 			return fail("update it", "%v", err)
-		}
-		if err != nil {
+		case err != nil:
 			return fail("start it, or mend the network or the certificates to it; until then changes are refused and reads are old",
 				"%s does not answer: %v", where, err)
-		}
-		took := time.Since(began)
-		if took > time.Second {
-			return warn("look at its disk and network: every phase of an operation waits for it", "%s takes %s to answer", where, took.Round(time.Millisecond))
-		}
-		if kept > manyRevisions {
+		case kept > 0:
 			return warn("start each member with --auto-compaction-retention=1h; until then etcdctl compact and etcdctl defrag",
-				"%s has kept all %d revisions that it ever made: its quota fills up, and then changes are refused", where, kept)
+				"%s keeps %d revisions of the past and more: its quota fills up, and then changes are refused", where, kept)
+		case took > time.Second:
+			return warn("look at its disk and network: every phase of an operation waits for it", "%s takes %s to answer", where, took.Round(time.Millisecond))
 		}
 		return ok("%s answers", where)
 	}}

@@ -165,8 +165,8 @@ func (t tree) replace(name string, content []byte, mode fs.FileMode) error {
 	return nil
 }
 
-// syncDirectory waits until what was renamed in a directory is on disk. Whoever uses the tree may have put something else in its place: nothing is
-// followed or waited for.
+// syncDirectory waits until what was renamed in a directory is on disk. Whoever uses the tree may have put something else in its place, a pipe perhaps, which
+// is not waited for.
 func (t tree) syncDirectory(name string) error {
 	directory, err := t.root.OpenFile(name, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NONBLOCK, 0)
 	if err != nil {

@@ -267,7 +267,11 @@ func rootLimits(size string) agent.Properties {
 	if size == "" {
 		return nil
 	}
-	return agent.Properties{"refquota": size}
+	bytes, ok := parseSize(size)
+	if !ok {
+		return nil
+	}
+	return agent.Properties{"refquota": strconv.FormatUint(bytes, 10)}
 }
 
 // SetRootSize limits an instance's root disk, as `incus config device set root size=` does. Empty takes the limit away.

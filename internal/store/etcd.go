@@ -9,6 +9,7 @@ import (
 	"github.com/coreos/go-semver/semver"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
@@ -22,31 +23,50 @@ const versionTimeout = 2 * time.Second
 
 // checkVersions refuses an etcd that would lose what the agents rely on. A member that does not answer is passed over: it may be down.
 func checkVersions(ctx context.Context, client *clientv3.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, versionTimeout)
+	defer cancel()
+	var members errgroup.Group
 	for _, endpoint := range client.Endpoints() {
-		bounded, cancel := context.WithTimeout(ctx, versionTimeout)
-		status, err := client.Status(bounded, endpoint)
-		cancel()
-		if err != nil {
-			continue
-		}
-		version, err := semver.NewVersion(status.Version)
-		if err != nil {
-			return fmt.Errorf("etcd at %s calls its version %q: %w", endpoint, status.Version, errdefs.ErrUnsupported)
-		}
-		if version.LessThan(*semver.New(oldestEtcd)) {
-			return fmt.Errorf("etcd at %s is %s, older than %s, and may leave out changes: %w", endpoint, version, oldestEtcd, errdefs.ErrUnsupported)
-		}
+		members.Go(func() error {
+			status, err := client.Status(ctx, endpoint)
+			if err != nil {
+				return nil //nolint:nilerr // see above
+			}
+			return checkVersion(endpoint, status.Version)
+		})
+	}
+	return members.Wait()
+}
+
+func checkVersion(endpoint, text string) error {
+	version, err := semver.NewVersion(text)
+	if err != nil {
+		return fmt.Errorf("etcd at %s calls its version %q: %w", endpoint, text, errdefs.ErrUnsupported)
+	}
+	version.PreRelease = "" // of a vendor's build
+	if version.LessThan(*semver.New(oldestEtcd)) {
+		return fmt.Errorf("etcd at %s is %s, older than %s, and may leave out changes: %w", endpoint, text, oldestEtcd, errdefs.ErrUnsupported)
 	}
 	return nil
 }
 
-// requireLeader lets a member that is cut off from its leader refuse at once, so that the client asks another one, as the watch does. Without it each
-// request that lands there takes seconds to fail.
-func requireLeader(ctx context.Context, method string, request, reply any, connection *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
-	return invoke(clientv3.WithRequireLeader(ctx), method, request, reply, connection, options...)
+// requireLeader lets a member that is cut off from its leader refuse at once, as the watch does, and asks the next one instead: gRPC takes members in turn.
+// Without it each request that lands there takes seconds to fail. A refused request was not looked at, so that any may be repeated.
+func requireLeader(members int) grpc.UnaryClientInterceptor {
+	return func(ctx context.Context, method string, request, reply any, connection *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) (err error) {
+		ctx = clientv3.WithRequireLeader(ctx)
+		for range 2 * members {
+			if err = invoke(ctx, method, request, reply, connection, options...); !withoutLeader(err) {
+				return err
+			}
+		}
+		return err
+	}
 }
 
-// leaderPause is how long a transaction waits before it asks again where a member had no leader.
+// leaderPause is how long is waited before members are asked again of which none had a leader: an election takes a second or two.
 const leaderPause = 200 * time.Millisecond
 
-func withoutLeader(err error) bool { return errors.Is(err, rpctypes.ErrNoLeader) }
+func withoutLeader(err error) bool {
+	return err != nil && errors.Is(rpctypes.Error(err), rpctypes.ErrNoLeader)
+}

@@ -43,29 +43,21 @@ var (
 func (f *feed) run(ctx context.Context) {
 	mustLoad := false
 	for {
-		var err error
-		if mustLoad {
-			err = f.load(ctx)
-		} else {
-			err = f.follow(ctx)
-		}
-		if ctx.Err() != nil {
-			return
-		}
-		if errors.Is(err, errReload) {
-			f.logger.Info("loading the store anew", zap.Error(err))
-			f.mirror.lost(err) // for as long as that takes
-			mustLoad = true
-			continue
-		}
-		if err == nil {
-			mustLoad = false
-			continue
-		}
-		f.mirror.lost(err)
 		wait := retryWait
-		if errors.Is(err, errReplaced) {
-			wait = replacedWait // until somebody does something about it
+		err := f.step(ctx, mustLoad)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, errReload):
+			f.logger.Info("loading the store anew", zap.Error(err))
+			mustLoad = true
+		case err == nil:
+			mustLoad = false
+		default:
+			f.mirror.lost(err)
+			if errors.Is(err, errReplaced) {
+				wait = replacedWait // until somebody does something about it
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -73,6 +65,18 @@ func (f *feed) run(ctx context.Context) {
 		case <-time.After(wait):
 		}
 	}
+}
+
+// step loads the store, or follows it for as long as that goes well.
+func (f *feed) step(ctx context.Context, load bool) error {
+	if !load {
+		return f.follow(ctx)
+	}
+	late := time.AfterFunc(missed*f.heartbeat, func() {
+		f.mirror.lost(fmt.Errorf("the store is being loaded anew: %w", errdefs.ErrUnavailable))
+	})
+	defer late.Stop()
+	return f.load(ctx)
 }
 
 // load replaces the mirror's content by everything below the prefix, at one revision. However much that is: each request has a time limit of its own.

@@ -81,6 +81,9 @@ func (s *Store) sweepJobs(ctx context.Context, now time.Time) error {
 	return nil
 }
 
+// receiptsOutlive is longer than receipts last: etcd gives a lease its whole time again when it changes its leader.
+const receiptsOutlive = 2 * (receiptsFor + leaseFor)
+
 // outdated are those of a server's jobs that finished longer than retention ago, and of those that went well all but the newest, unless a repeated request
 // may ask for them yet. A finished job is final, so the mirror's word is enough to remove it.
 func outdated(jobs []*Job, now time.Time, retention time.Duration, newest int) (old []*Job) {
@@ -98,7 +101,7 @@ func outdated(jobs []*Job, now time.Time, retention time.Duration, newest int) (
 		if job.State == JobDone {
 			done++
 		}
-		if age > retention || job.State == JobDone && done > newest && age > receiptsFor+leaseFor {
+		if age > retention || job.State == JobDone && done > newest && age > receiptsOutlive {
 			old = append(old, job)
 		}
 	}

@@ -52,8 +52,8 @@ func TestOutdatedJobs(t *testing.T) {
 		return &Job{ID: id, State: state, FinishedAt: &at}
 	}
 	jobs := []*Job{
-		job("new", JobDone, time.Hour), job("yesterday's", JobDone, 48*time.Hour), job("older", JobDone, 49*time.Hour), job("oldest", JobDone, 50*time.Hour),
-		job("failed", JobFailed, 60*time.Hour), job("failed long ago", JobFailed, 8*24*time.Hour), {ID: "open", State: JobRunning},
+		job("new", JobDone, time.Hour), job("yesterday's", JobDone, 60*time.Hour), job("older", JobDone, 61*time.Hour), job("oldest", JobDone, 62*time.Hour),
+		job("failed", JobFailed, 70*time.Hour), job("failed long ago", JobFailed, 8*24*time.Hour), {ID: "open", State: JobRunning},
 	}
 	for newest, want := range map[int]string{2: "failed long ago older oldest", 3: "failed long ago oldest", 9: "failed long ago", 0: "failed long ago older oldest yesterday's"} {
 		var got []string

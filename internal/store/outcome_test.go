@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -290,6 +291,67 @@ func TestNoLeaderForAWhile(t *testing.T) {
 	}
 	if project, err := s.GetProject(testContext(t), "p1"); err != nil || project.Containers != 2 {
 		t.Errorf("%d containers counted, want 2: %v", project.Containers, err)
+	}
+}
+
+// One member of three is cut off from the others for good. gRPC asks it each third time, which no transaction may notice.
+func TestAMemberThatNeverHasALeader(t *testing.T) {
+	t.Parallel()
+	s := openEmbedded(t)
+	update(t, s, func(tx *Tx) error { return tx.PutProject(Project{ID: "p1"}) })
+	var requests atomic.Int32
+	cutOff := func(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		if requests.Add(1)%3 == 0 {
+			return rpctypes.ErrGRPCNoLeader
+		}
+		return invoke(ctx, method, request, reply, conn, opts...)
+	}
+	cluster := beside(t, s, func(o *Options) {
+		o.Endpoints = append(o.Endpoints, o.Endpoints...)
+		o.dialOptions = []grpc.DialOption{grpc.WithChainUnaryInterceptor(cutOff)}
+	})
+	runs := 0
+	for range 10 {
+		update(t, cluster, func(tx *Tx) error {
+			runs++
+			project, err := tx.Project("p1")
+			project.Containers++
+			return errors.Join(err, tx.PutContainer(Container{ID: fmt.Sprint(project.Containers)}), tx.PutProject(project))
+		})
+	}
+	if runs != 10 {
+		t.Errorf("ten transactions ran %d times", runs)
+	}
+}
+
+// An etcd that may leave out changes is not opened.
+func TestOldEtcd(t *testing.T) {
+	t.Parallel()
+	for version, refused := range map[string]bool{
+		"3.4.23": true, "3.5.12": true, "3.5.13": false, "3.5.13-build": false, "3.5.16": false, "3.6.0-rc.0": false, "3.7.3": false, "4.0.0": false, "new": true,
+	} {
+		if err := checkVersion("https://etcd", version); errors.Is(err, errdefs.ErrUnsupported) != refused {
+			t.Errorf("%s: %v", version, err)
+		}
+	}
+	etcd := newRemote(t)
+	say := func(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		err := invoke(ctx, method, request, reply, conn, opts...)
+		if status, ok := reply.(*etcdserverpb.StatusResponse); ok {
+			status.Version = "3.4.23"
+		}
+		return err
+	}
+	options := Options{Endpoints: etcd.options.Listen, TLS: etcd.client, ServerID: "s2", Instance: "machine-2", dialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(say)}}
+	if _, err := Open(testContext(t), options); !errors.Is(err, errdefs.ErrUnsupported) {
+		t.Errorf("opened: %v", err)
+	}
+	if _, err := Ping(testContext(t), options); !errors.Is(err, errdefs.ErrUnsupported) {
+		t.Errorf("answers: %v", err)
+	}
+	options.dialOptions = nil
+	if pong, err := Ping(testContext(t), options); err != nil || pong.Took == 0 || pong.Kept != 0 {
+		t.Errorf("%+v, %v", pong, err)
 	}
 }
 

@@ -95,7 +95,7 @@ func getLinearizable[T any](ctx context.Context, s *Store, kind Kind, id string)
 const (
 	pageSize     = 500
 	smallestPage = 50
-	largestPage  = 8000
+	largestPage  = 2000
 	fewBytes     = 1 << 20
 	aLotOfBytes  = 4 << 20
 )
@@ -111,6 +111,10 @@ func readAll(ctx context.Context, get getter, prefix string, revision int64, eac
 		page, err := get(ctx, from,
 			clientv3.WithRange(end), clientv3.WithRev(revision), clientv3.WithLimit(limit),
 			clientv3.WithSort(clientv3.SortByKey, clientv3.SortAscend))
+		if err != nil && limit > smallestPage && ctx.Err() == nil { // too much at once, perhaps
+			limit = max(limit/4, smallestPage)
+			continue
+		}
 		if err != nil {
 			return 0, err
 		}

@@ -190,12 +190,14 @@ func connect(endpoints []string, opts Options) (*clientv3.Client, error) {
 		Username:    opts.Username,
 		Password:    opts.Password,
 		DialTimeout: 5 * time.Second,
+		// Between two rounds of asking all members, a hundred at most: reads wait out an election like this.
+		BackoffWaitBetween: leaderPause,
 		// A peer that vanished without a word is noticed by these; etcd tolerates no ping more often than every 5 s.
 		DialKeepAliveTime:    10 * time.Second,
 		DialKeepAliveTimeout: 5 * time.Second,
 		// gRPC's own backoff grows to two minutes, far longer than the outages we mean to ride out.
 		DialOptions: append([]grpc.DialOption{
-			grpc.WithChainUnaryInterceptor(requireLeader),
+			grpc.WithChainUnaryInterceptor(requireLeader(len(endpoints))),
 			grpc.WithConnectParams(grpc.ConnectParams{Backoff: reconnect, MinConnectTimeout: 3 * time.Second}),
 		}, opts.dialOptions...),
 		Logger: zap.NewNop(), // its errors come back from the calls
