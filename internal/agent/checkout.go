@@ -205,7 +205,7 @@ func (r *run) swap(ctx context.Context) error {
 	if err := r.displace(ctx, current, displacedDataset(r.job.ID)); err != nil {
 		return err
 	}
-	if err := r.giveUpReservation(ctx, before); err != nil {
+	if err := r.giveUpReservation(ctx, displacedDataset(r.job.ID), before); err != nil {
 		return err
 	}
 	if err := r.adopt(ctx, instance); err != nil {
@@ -227,8 +227,8 @@ func (r *run) configureBeforeStop(ctx context.Context, instance string, config m
 	return r.runtime.Configure(ctx, instance, config)
 }
 
-// giveUpReservation lets the displaced generation hold no space beyond what is in it: the new one reserves as much.
-func (r *run) giveUpReservation(ctx context.Context, instance Instance) error {
+// giveUpReservation lets a generation that is not the instance's any more hold no space beyond what is in it: the one in its place reserves as much.
+func (r *run) giveUpReservation(ctx context.Context, generation string, instance Instance) error {
 	none := make(Properties)
 	for _, name := range []string{"reservation", "refreservation"} {
 		if instance.RootLimits[name] != "" {
@@ -238,7 +238,7 @@ func (r *run) giveUpReservation(ctx context.Context, instance Instance) error {
 	if len(none) == 0 {
 		return nil
 	}
-	err := r.pool.SetProperties(ctx, displacedDataset(r.job.ID), none)
+	err := r.pool.SetProperties(ctx, generation, none)
 	if errors.Is(err, errdefs.ErrNotFound) {
 		return nil // there was nothing to displace
 	}
@@ -452,6 +452,9 @@ func (r *run) start(ctx context.Context, toRun bool) error {
 		return err
 	}
 	if status := statusOf(instance); status == store.StatusRunning || status == store.StatusPaused {
+		if r.startedAt.IsZero() {
+			r.startedAt = r.now()
+		}
 		return nil
 	}
 	if err := r.limitRoot(ctx, instance); err != nil {

@@ -96,7 +96,7 @@ func (r *run) moveAside(ctx context.Context) error {
 	}
 	instance, err := r.runtime.Instance(ctx, InstanceName(r.job.ContainerID))
 	if err == nil {
-		err = r.giveUpReservation(ctx, instance)
+		err = r.giveUpReservation(ctx, displacedDataset(r.job.ID), instance)
 	}
 	if errors.Is(err, errdefs.ErrNotFound) {
 		return nil
@@ -218,12 +218,16 @@ func (a *Agent) releaseNames(tx *store.Tx, container store.Container) error {
 // backFromAside gives an instance that is still there its files back: the next deletion finds them, and what the runtime knows of them, where this one did.
 func (r *run) backFromAside(ctx context.Context) error {
 	err := r.ownInstance(ctx)
-	if err == nil {
-		err = r.runtime.Protect(ctx, InstanceName(r.job.ContainerID), true) // by hand it would be deleted with the files, and all their snapshots
+	if err == nil { // by hand it would be deleted with the files, and all their snapshots
+		err = r.runtime.Protect(ctx, InstanceName(r.job.ContainerID), true)
 	}
-	if err == nil {
-		err = r.pool.Rename(ctx, displacedDataset(r.job.ID), ContainerDataset(r.job.ContainerID))
+	if errors.Is(err, errdefs.ErrNotFound) || errors.Is(err, errdefs.ErrAlreadyExists) {
+		return nil
 	}
+	if err != nil {
+		return err
+	}
+	err = r.pool.Rename(ctx, displacedDataset(r.job.ID), ContainerDataset(r.job.ContainerID))
 	if errors.Is(err, errdefs.ErrNotFound) || errors.Is(err, errdefs.ErrAlreadyExists) {
 		return nil
 	}

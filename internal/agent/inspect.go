@@ -175,7 +175,7 @@ func (i *inspection) dataset(s scene, dataset lineage.Dataset, known map[string]
 	switch {
 	case strings.HasPrefix(dataset.Name, incomingPrefix) && s.jobs[job] == nil:
 		hint := "Garbage collection removes it."
-		if slices.ContainsFunc(dataset.Snapshots, func(s lineage.Snapshot) bool { return !agentMade(s.Name) }) {
+		if dataset.Name == incomingDataset(job) && slices.ContainsFunc(dataset.Snapshots, func(s lineage.Snapshot) bool { return !agentMade(s.Name) }) {
 			hint = "It holds a snapshot of somebody else: once that is destroyed, garbage collection removes it."
 		}
 		i.add(FindingJobLeftover, dataset.Name, hint, "%s is of job %s, which is over", dataset.Name, job)

@@ -58,6 +58,9 @@ func (r *run) undoReplace(ctx context.Context) error {
 	}
 	instance, err := r.runtime.Instance(ctx, InstanceName(r.job.ContainerID))
 	if err == nil {
+		err = r.giveUpReservation(ctx, incomingDataset(r.job.ID), instance)
+	}
+	if err == nil {
 		err = r.limitRoot(ctx, instance)
 	}
 	if err != nil { // a reservation that it cannot have back is no reason to keep the container down

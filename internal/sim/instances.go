@@ -268,7 +268,10 @@ func rootLimits(size string) agent.Properties {
 		return nil
 	}
 	bytes, ok := parseSize(size)
-	if !ok {
+	switch {
+	case !ok:
+		return agent.Properties{"refquota": size} // which the pool refuses
+	case bytes == 1<<64-1:
 		return nil
 	}
 	return agent.Properties{"refquota": strconv.FormatUint(bytes, 10)}

@@ -51,21 +51,27 @@ func checkVersion(endpoint, text string) error {
 }
 
 // requireLeader lets a member that is cut off from its leader refuse at once, as the watch does, and asks the next one instead: gRPC takes members in turn.
-// Without it each request that lands there takes seconds to fail. A refused request was not looked at, so that any may be repeated.
+// Without it each request that lands there takes seconds to fail. A refused request was not looked at, so that any may be repeated; while no member has a
+// leader all are asked again for as long as an election takes.
 func requireLeader(members int) grpc.UnaryClientInterceptor {
 	return func(ctx context.Context, method string, request, reply any, connection *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) (err error) {
 		ctx = clientv3.WithRequireLeader(ctx)
-		for range 2 * members {
-			if err = invoke(ctx, method, request, reply, connection, options...); !withoutLeader(err) {
+		for asked := 1; ; asked++ {
+			if err = invoke(ctx, method, request, reply, connection, options...); !withoutLeader(err) || asked == leaderRounds*members {
+				return err
+			}
+			if asked%members == 0 && wait(ctx, leaderPause) != nil {
 				return err
 			}
 		}
-		return err
 	}
 }
 
-// leaderPause is how long is waited before members are asked again of which none had a leader: an election takes a second or two.
-const leaderPause = 200 * time.Millisecond
+// How long is waited before members are asked again of which none had a leader, and how often they are asked: an election takes a second or two.
+const (
+	leaderPause  = 200 * time.Millisecond
+	leaderRounds = 15
+)
 
 func withoutLeader(err error) bool {
 	return err != nil && errors.Is(rpctypes.Error(err), rpctypes.ErrNoLeader)

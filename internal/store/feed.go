@@ -51,6 +51,7 @@ func (f *feed) run(ctx context.Context) {
 		case errors.Is(err, errReload):
 			f.logger.Info("loading the store anew", zap.Error(err))
 			mustLoad = true
+			continue // an older state must not be written to meanwhile
 		case err == nil:
 			mustLoad = false
 		default:

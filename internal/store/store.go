@@ -190,8 +190,6 @@ func connect(endpoints []string, opts Options) (*clientv3.Client, error) {
 		Username:    opts.Username,
 		Password:    opts.Password,
 		DialTimeout: 5 * time.Second,
-		// Between two rounds of asking all members, a hundred at most: reads wait out an election like this.
-		BackoffWaitBetween: leaderPause,
 		// A peer that vanished without a word is noticed by these; etcd tolerates no ping more often than every 5 s.
 		DialKeepAliveTime:    10 * time.Second,
 		DialKeepAliveTimeout: 5 * time.Second,
