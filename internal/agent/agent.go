@@ -42,7 +42,7 @@ type Options struct {
 	ClockTrial       time.Duration // for how long the clock has to go steadily before anything expires by it; 10 min by default, negative: not at all
 	DiffLimit        int           // changed paths looked at before a container counts as changed; 1,000 by default
 	StopTimeout      time.Duration // for a clean stop before a swap; 30 s by default
-	LimitSlack       uint64        // bytes by which a state may be past its size limit and get one of its size; 64 MiB by default
+	LimitSlack       uint64        // bytes by which a state may be past its size limit and get one of its size and a quarter of this; 64 MiB by default
 	NoForceStop      bool          // a container that does not stop in time fails the operation instead of being stopped by force
 	OperationTimeout time.Duration // of a start, stop and their kind whose request has none, either half of a restart; 60 s by default
 	AnswerGrace      time.Duration // how long a request waits for a server that is gone, and for an operation beyond its own time; 1 min by default

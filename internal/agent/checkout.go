@@ -457,6 +457,9 @@ func (r *run) start(ctx context.Context, toRun bool) error {
 		}
 		return nil
 	}
+	if instance.Status == InstanceError { // it may be starting already, by an attempt whose answer was lost, on a host that is busy
+		return errdefs.New(errdefs.ErrAborted, "", "the runtime reports a state of error")
+	}
 	if err := r.limitRoot(ctx, instance); err != nil {
 		return err
 	}
@@ -485,7 +488,8 @@ func (r *run) limitRoot(ctx context.Context, instance Instance) error {
 }
 
 // limit sets limits on a dataset. ZFS stops what writes only once a limit is passed, by what was on its way then, and takes no limit below what is there: a
-// state that has hit its limit could never be checked out again. So a limit of what the dataset refers to is raised to that if little is past it.
+// state that has hit its limit could never be checked out again. So a limit of what the dataset refers to is raised to that if little is past it, and some
+// more: the runtime writes into it when it starts the instance.
 func (r *run) limit(ctx context.Context, name string, limits Properties) error {
 	if len(limits) == 0 {
 		return nil
@@ -502,9 +506,9 @@ func (r *run) limit(ctx context.Context, name string, limits Properties) error {
 	if dataset.Referenced <= limit || dataset.Referenced-limit > r.options.LimitSlack {
 		return refused
 	}
-	r.log.Warn("a state that is past its limit keeps its size as the limit", zap.Uint64("limit", limit), zap.Uint64("size", dataset.Referenced))
+	r.log.Warn("a state that is past its limit gets one of its size and a little", zap.Uint64("limit", limit), zap.Uint64("size", dataset.Referenced))
 	limits = maps.Clone(limits)
-	limits["refquota"] = strconv.FormatUint(dataset.Referenced, 10)
+	limits["refquota"] = strconv.FormatUint(dataset.Referenced+r.options.LimitSlack/4, 10)
 	return r.pool.SetProperties(ctx, name, limits)
 }
 

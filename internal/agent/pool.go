@@ -33,8 +33,8 @@ type Pool interface {
 	SetProperties(ctx context.Context, dataset string, properties Properties) error
 	// Promote makes a clone the owner of its origin and what is older.
 	Promote(ctx context.Context, dataset string) error
-	// Rollback throws away what was written to a dataset since "dataset@snapshot". ErrBusy when that is not its newest, a bookmark is newer, or the
-	// dataset is mounted.
+	// Rollback throws away what was written to a dataset since "dataset@snapshot". ErrBusy when that is not its newest, a bookmark is newer, or Mounted tells
+	// that somebody has it mounted; whoever has a Mount of it must not ask.
 	Rollback(ctx context.Context, snapshot string) error
 	// Snapshot makes dataset@name. ErrAlreadyExists when the name is taken.
 	Snapshot(ctx context.Context, dataset, name string) (lineage.Snapshot, error)

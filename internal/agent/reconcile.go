@@ -72,6 +72,9 @@ func (a *Agent) LookAround(ctx context.Context) error {
 	}
 	i := inspect(seen)
 	a.note(i.findings)
+	if err := a.observeChanged(ctx, seen); err != nil {
+		return err
+	}
 	if len(i.failed) == 0 && len(i.found) == 0 && len(i.takeBack) == 0 && len(i.missing) == 0 {
 		return nil
 	}
@@ -93,6 +96,23 @@ func (a *Agent) LookAround(ctx context.Context) error {
 	}
 	if len(i.missing) > 0 {
 		failed = errors.Join(failed, a.markMissing(ctx, i.missing), a.noteMarked(ctx))
+	}
+	return failed
+}
+
+// observeChanged looks again at the containers whose instances are in another state than the records say. Of some changes no event tells: a container that halts
+// after its stop has run out of time ends without one (driver_lxc.go of Incus 6.23, onStop), and a look after an event may have failed.
+func (a *Agent) observeChanged(ctx context.Context, seen scene) error {
+	records := make(map[string]*store.Container)
+	for _, container := range seen.containers {
+		records[container.ID] = container
+	}
+	var failed error
+	for _, instance := range seen.instances {
+		record := records[instance.ContainerID]
+		if record != nil && instance.Name == InstanceName(record.ID) && record.JobID == "" && record.Status != statusOf(instance) {
+			failed = errors.Join(failed, a.observeOne(ctx, record.ID))
+		}
 	}
 	return failed
 }

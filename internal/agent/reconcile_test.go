@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"errors"
 	"reflect"
 	"slices"
 	"strings"
@@ -150,4 +151,20 @@ func TestRecordsThatAreNotTrustedAreOnlyLookedAt(t *testing.T) {
 	if after := f.holdings(here); !slices.Equal(before, after) {
 		t.Errorf("holdings went from\n%q to\n%q", before, after)
 	}
+}
+
+// Of some changes the runtime sends no event. They are found when the agent looks around.
+func TestAStateThatNoEventTold(t *testing.T) {
+	f := newFleet(t, 1)
+	here := f.servers[0]
+	box := f.create(here, "box")
+	f.must(second(here.agent.Operate(f.ctx, caller, box.ID, agent.OperationStop, 0)))
+	_, err := f.records.Update(f.ctx, func(tx *store.Tx) error {
+		box, err := tx.Container(box.ID)
+		box.Status = store.StatusRunning
+		return errors.Join(err, tx.PutContainer(box))
+	})
+	f.must(err)
+	f.must(here.agent.LookAround(f.ctx))
+	f.settled(box.ID, store.StatusStopped)
 }

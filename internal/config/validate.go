@@ -163,7 +163,7 @@ func (v *validator) drivers(z ZFS, i Incus) {
 }
 
 func (v *validator) operations(o Operations) {
-	inRange(v, "operations.stop_timeout", o.StopTimeout, time.Second, time.Hour)
+	inRange(v, "operations.stop_timeout", o.StopTimeout, time.Second, 20*time.Minute) // less than the runtime driver waits for anything
 	inRange(v, "operations.start_timeout", o.StartTimeout, time.Second, time.Hour)
 	inRange(v, "operations.shutdown_timeout", o.ShutdownTimeout, time.Second, time.Hour)
 	inRange(v, "operations.diff_limit", o.DiffLimit, 1, maxDiff)

@@ -77,6 +77,9 @@ func classOfStatus(status int, text string) error {
 	return classOfText(text, errdefs.ErrInternal)
 }
 
+// otherUpdate is what a change of an instance ends with that has waited for another, such as that of a profile: it was not made (operationlock of Incus 6.23).
+const otherUpdate = "A matching non-reusable operation has now succeeded"
+
 // texts are the messages by which failures can be told apart where Incus gives no status: those of operations, and the
 // reasons behind its 400 and 500 answers. The first that the text contains wins. "Not found" alone is not among them:
 // a start that misses a bridge must not look like a missing instance.
@@ -85,6 +88,7 @@ var texts = []struct {
 	class error
 }{
 	{"Instance is busy running a", errdefs.ErrBusy},
+	{otherUpdate, errdefs.ErrBusy},
 	{"Instance not found", errdefs.ErrNotFound},
 	{"Instance snapshot not found", errdefs.ErrNotFound},
 	{"Instance is protected", errdefs.ErrFailedPrecondition},

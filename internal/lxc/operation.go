@@ -124,9 +124,9 @@ func (r *Runtime) whenIdle(ctx context.Context, instance string, action func(con
 }
 
 // busyRunning tells whether Incus refused because of another operation on the instance: its in-memory lock per
-// instance, which an operation may hold longer than the API shows it.
+// instance, which an operation may hold longer than the API shows it, or may have held until now.
 func busyRunning(err error) bool {
-	return err != nil && strings.Contains(err.Error(), "Instance is busy running a")
+	return err != nil && (strings.Contains(err.Error(), "Instance is busy running a") || strings.Contains(err.Error(), otherUpdate))
 }
 
 // awaitOthers waits a little for the operations that Incus runs on the instance, and tells whether there were any.
