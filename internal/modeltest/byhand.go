@@ -61,6 +61,7 @@ func (d *driver) lookAround(ctx context.Context) error {
 func (d *driver) checkMissing(wrong *findings, name string, c *container, s snapshot, found store.Snapshot, held bool) {
 	if s.missing && held { // a copy has brought it back, or one that was cancelled when it had
 		s.missing = false
+		d.model.beside[place{c.server, s.at}] = true
 		for _, other := range d.model.containers { // the copy that brought it included
 			if other.server == c.server {
 				other.mark(s.at, false)

@@ -13,9 +13,16 @@ type Model struct {
 	containers map[string]*container
 	gone       map[string]bool    // deleted containers
 	foreign    map[string]foreign // snapshots made by hand, by name: nobody's but the admin's, whatever becomes of the containers
+	beside     map[place]bool     // what was missing from a server, until a copy brought it
 	remembered bool               // the store's records, once at least
 	recovered  bool               // from the pools: that something was deleted may be forgotten
 	clock      int
+}
+
+// place is a state on a server.
+type place struct {
+	server int
+	at     *commit
 }
 
 // container is one container of the model.
@@ -89,7 +96,7 @@ type foreign struct {
 
 // NewModel is the model of an empty fleet.
 func NewModel() *Model {
-	return &Model{containers: make(map[string]*container), gone: make(map[string]bool), foreign: make(map[string]foreign)}
+	return &Model{containers: make(map[string]*container), gone: make(map[string]bool), foreign: make(map[string]foreign), beside: make(map[place]bool)}
 }
 
 // Outcomes of an action: what the fleet answers. All but success are an error's code, or its class where it has none.
@@ -403,6 +410,9 @@ func (c *container) drop(drop func(snapshot) bool) {
 func (m *Model) copied(a Action, at *commit, history []snapshot) *container {
 	made := &container{server: a.Server, status: store.StatusRunning, source: a.Container, snapshots: slices.Clone(history)}
 	made.drop(func(s snapshot) bool { return s.undo || s.missing })
+	for i := range made.snapshots {
+		made.snapshots[i].back = made.snapshots[i].back || m.beside[place{a.Server, made.snapshots[i].at}]
+	}
 	made.checkOut(at)
 	return made
 }
