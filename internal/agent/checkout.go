@@ -4,10 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
-	"strconv"
-	"strings"
 
 	"go.uber.org/zap"
 
@@ -160,14 +156,7 @@ func (r *run) swap(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// A refusal must not cost the time of a stop. What is reserved is the old generation's until then, and may not be there twice.
-	quotas := make(Properties)
-	for name, value := range before.RootLimits {
-		if strings.HasSuffix(name, "quota") {
-			quotas[name] = value
-		}
-	}
-	if err := r.limit(ctx, incomingDataset(r.job.ID), quotas); err != nil {
+	if err := r.tryLimits(ctx, before); err != nil {
 		return err
 	}
 	if r.job.StoppedAt == nil {
@@ -227,24 +216,6 @@ func (r *run) configureBeforeStop(ctx context.Context, instance string, config m
 	return r.runtime.Configure(ctx, instance, config)
 }
 
-// giveUpReservation lets a generation that is not the instance's any more hold no space beyond what is in it: the one in its place reserves as much.
-func (r *run) giveUpReservation(ctx context.Context, generation string, instance Instance) error {
-	none := make(Properties)
-	for _, name := range []string{"reservation", "refreservation"} {
-		if instance.RootLimits[name] != "" {
-			none[name] = ""
-		}
-	}
-	if len(none) == 0 {
-		return nil
-	}
-	err := r.pool.SetProperties(ctx, generation, none)
-	if errors.Is(err, errdefs.ErrNotFound) {
-		return nil // there was nothing to displace
-	}
-	return err
-}
-
 // displacedStatus is what the container goes back to after the swap: what the runtime says it is now. The record may be behind
 // an admin who used the runtime, by a moment when the job was accepted, by hours when a long transfer came before.
 func (r *run) displacedStatus(instance Instance) (store.Status, error) {
@@ -270,63 +241,6 @@ func (r *run) noticeStart(ctx context.Context, name string) error {
 		return err
 	}
 	return r.journal(ctx, func(job *store.Job) { job.PriorStatus = store.StatusRunning })
-}
-
-// adopt makes the runtime's own snapshots of the displaced generation the container's. Left with the runtime, they would
-// stand for a dataset that is somewhere else: restoring one would report success and do nothing (tried on Incus 6.0.4).
-// With the dataset aside, deleting the runtime's record leaves the snapshot itself alone.
-func (r *run) adopt(ctx context.Context, name string) error {
-	instance, err := r.runtime.Instance(ctx, name)
-	if err != nil || len(instance.Snapshots) == 0 {
-		return err
-	}
-	displaced, err := r.pool.Dataset(ctx, displacedDataset(r.job.ID))
-	if err != nil {
-		return err
-	}
-	var adopted []store.Snapshot
-	for _, short := range instance.Snapshots {
-		if snapshot, ok := displaced.Snapshot(RuntimeSnapshotPrefix + short); ok {
-			adopted = append(adopted, store.Snapshot{
-				Name: short, GUID: snapshot.GUID, IDMap: r.job.PriorIDMap, Size: snapshot.Referenced, CreatedAt: snapshot.Creation.UTC(),
-			})
-		}
-	}
-	if err := r.journal(ctx, func(job *store.Job) {
-		for _, snapshot := range adopted {
-			if !slices.ContainsFunc(job.Adopted, func(s store.Snapshot) bool { return s.GUID == snapshot.GUID }) {
-				job.Adopted = append(job.Adopted, snapshot)
-			}
-		}
-	}); err != nil {
-		return err
-	}
-	for _, short := range instance.Snapshots {
-		if err := r.runtime.DeleteSnapshot(ctx, name, short); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// listAdopted adds what a checkout adopted to the container's history, under names that are free there.
-func listAdopted(tx *store.Tx, job store.Job, container *store.Container) error {
-	if len(job.Adopted) == 0 {
-		return nil
-	}
-	history, err := tx.History(container.ID)
-	if err != nil && !errors.Is(err, errdefs.ErrNotFound) {
-		return err
-	}
-	history.ContainerID = container.ID
-	history.Snapshots = slices.Clone(history.Snapshots)
-	for _, snapshot := range job.Adopted {
-		snapshot.Name = snapshotName(history, &snapshot.Name, snapshot.CreatedAt)
-		history.Snapshots = append(history.Snapshots, snapshot)
-	}
-	sortByAge(history.Snapshots)
-	container.SnapshotCount = countUserSnapshots(history)
-	return tx.PutHistory(history)
 }
 
 // halt stops the instance, at first by asking it.
@@ -480,36 +394,6 @@ func (r *run) startInstance(ctx context.Context, name string) error {
 		return errdefs.New(errdefs.ErrInternal, "", "The container does not start").WithCause(err)
 	}
 	return err
-}
-
-// limitRoot sets on the dataset that is an instance's now what the runtime wants of it.
-func (r *run) limitRoot(ctx context.Context, instance Instance) error {
-	return r.limit(ctx, InstanceDataset(instance.Name), instance.RootLimits)
-}
-
-// limit sets limits on a dataset. ZFS stops what writes only once a limit is passed, by what was on its way then, and takes no limit below what is there: a
-// state that has hit its limit could never be checked out again. So a limit of what the dataset refers to is raised to that if little is past it, and some
-// more: the runtime writes into it when it starts the instance.
-func (r *run) limit(ctx context.Context, name string, limits Properties) error {
-	if len(limits) == 0 {
-		return nil
-	}
-	refused := r.pool.SetProperties(ctx, name, limits)
-	limit, err := strconv.ParseUint(limits["refquota"], 10, 64)
-	if !errors.Is(refused, errdefs.ErrExhausted) || err != nil {
-		return refused
-	}
-	dataset, err := r.pool.Dataset(ctx, name)
-	if err != nil {
-		return err
-	}
-	if dataset.Referenced <= limit || dataset.Referenced-limit > r.options.LimitSlack {
-		return refused
-	}
-	r.log.Warn("a state that is past its limit gets one of its size and a little", zap.Uint64("limit", limit), zap.Uint64("size", dataset.Referenced))
-	limits = maps.Clone(limits)
-	limits["refquota"] = strconv.FormatUint(dataset.Referenced+r.options.LimitSlack/4, 10)
-	return r.pool.SetProperties(ctx, name, limits)
 }
 
 // downMillis is how long the container was down for the swap: until it was started, or now.

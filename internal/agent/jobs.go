@@ -198,30 +198,10 @@ func (r *run) step(ctx context.Context, p phase) error {
 	return err
 }
 
-// begin journals that a phase is begun.
-func (r *run) begin(ctx context.Context, p phase) error {
-	return r.note(ctx, p, func(job *store.Job) { job.Phase, job.Attempts = p.name, 0 })
-}
-
-// note is journalIn, but goes on without where the phase is urgent and the store away.
-func (r *run) note(ctx context.Context, p phase, change func(*store.Job)) error {
-	if !p.urgent {
-		return r.journalIn(ctx, p, change)
-	}
-	bounded, cancel := context.WithTimeout(ctx, urgentNote)
-	defer cancel()
-	err := r.journalIn(bounded, p, change)
-	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
-		r.log.Warn("goes on without a note in the journal", zap.String("phase", p.name), zap.Error(err))
-		return nil
-	}
-	return err
-}
-
 // attempt journals the intent and does the phase, again and again while its errors allow.
 func (r *run) attempt(ctx context.Context, p phase) error {
 	if r.job.Phase != p.name {
-		if err := r.begin(ctx, p); err != nil {
+		if err := r.note(ctx, p, func(job *store.Job) { job.Phase, job.Attempts = p.name, 0 }); err != nil {
 			return err
 		}
 	}

@@ -12,6 +12,21 @@ import (
 	"github.com/hoodynetwork/hoody-agent/internal/store"
 )
 
+// note is journalIn, but goes on without where the phase is urgent and the store away.
+func (r *run) note(ctx context.Context, p phase, change func(*store.Job)) error {
+	if !p.urgent {
+		return r.journalIn(ctx, p, change)
+	}
+	bounded, cancel := context.WithTimeout(ctx, urgentNote)
+	defer cancel()
+	err := r.journalIn(bounded, p, change)
+	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
+		r.log.Warn("goes on without a note in the journal", zap.String("phase", p.name), zap.Error(err))
+		return nil
+	}
+	return err
+}
+
 // journalIn is journal for a phase. In a concluding one nothing but the end of the job or of ctx is a reason to give up: the
 // container runs on what was done already.
 func (r *run) journalIn(ctx context.Context, p phase, change func(*store.Job)) error {
