@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -80,7 +81,7 @@ func (p *program) diagnose(ctx context.Context, client *admin.Client) []doctor.F
 	}
 	if cfg.NeedsCredentials() && serverID != "" {
 		load := func() (doctor.Certificate, error) { return readCertificate(cfg.Peer.Credentials) }
-		checks = append(checks, doctor.Certificates(load, serverID, storeNames(cfg), time.Now()))
+		checks = append(checks, doctor.Certificates(load, serverID, namesOf(cfg), time.Now()))
 	}
 	findings = append(findings, doctor.Examine(ctx, checkLimit, checks...)...)
 	var peers []doctor.Peer
@@ -243,13 +244,22 @@ func readCertificate(dir string) (doctor.Certificate, error) {
 	return doctor.Certificate{Leaf: pair.Leaf, Roots: roots, ServerID: id}, err
 }
 
-// storeNames is what others call this host when they use its embedded store; etcd's client checks it.
-func storeNames(cfg config.Config) []string {
-	host, _, err := net.SplitHostPort(cfg.Store.Embedded.Listen)
-	if err != nil || host == "" || net.ParseIP(host).IsUnspecified() {
-		return nil
+// namesOf is what others call this host when it shows them the agent's certificate: as its embedded store's, or its API's. Their
+// clients check it.
+func namesOf(cfg config.Config) []string {
+	listens := []string{cfg.Store.Embedded.Listen}
+	if cfg.API.TLS.Cert == filepath.Join(cfg.Peer.Credentials, pki.AgentFile) {
+		listens = append(listens, cfg.API.Listen)
 	}
-	return []string{host}
+	var names []string
+	for _, listen := range listens {
+		host, _, err := net.SplitHostPort(listen)
+		if address := net.ParseIP(host); err != nil || host == "" || address.IsUnspecified() || address.IsLoopback() || slices.Contains(names, host) {
+			continue
+		}
+		names = append(names, host)
+	}
+	return names
 }
 
 func meetAll(ctx context.Context, client *admin.Client) ([]doctor.Peer, error) {

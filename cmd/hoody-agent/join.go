@@ -80,7 +80,7 @@ func (p *program) join(ctx context.Context, f joinFlags) error {
 	token := func() error { return checkTokenKey(joined) }
 	reach := func(ctx context.Context) (time.Duration, int64, error) { return pingStore(ctx, joined) }
 	findings := doctor.Examine(ctx, checkLimit,
-		doctor.Certificates(load, id, nil, time.Now()), doctor.TokenKey(token), doctor.Store(strings.Join(f.store, ", "), reach))
+		doctor.Certificates(load, id, []string{f.address}, time.Now()), doctor.TokenKey(token), doctor.Store(strings.Join(f.store, ", "), reach))
 	if doctor.Failed(findings) {
 		printFindings(p.stderr, findings)
 		return errors.New("not joined, nothing is changed")
@@ -118,7 +118,7 @@ func (f joinFlags) configure(known config.Config) (config.Config, []byte, error)
 
 // writeJoined writes the configuration file; one that says nothing but defaults is kept beside it.
 func (p *program) writeJoined(block []byte) error {
-	text := append([]byte("# Written by hoody-agent join. hoody-agent config show prints every key, its manual page explains them.\n"), block...)
+	text := append([]byte("# Written by hoody-agent join. hoody-agent config show prints every key, /usr/share/doc/hoody-agent/configs/hoody-agent.yaml explains them.\n"), block...)
 	existing, err := config.Load(p.configPath, nil)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

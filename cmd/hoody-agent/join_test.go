@@ -80,9 +80,9 @@ func TestJoin(t *testing.T) {
 
 	_, id, _ := invoke(t, n.environ, "id")
 	id = strings.TrimSpace(id)
-	issue := func(server string) {
+	issue := func(server string, names ...string) {
 		t.Helper()
-		if err := pki.Issue(n.ca, filepath.Join(n.dir, "pki"), pki.Request{ServerID: server, Names: []string{"192.0.2.2"}}, true); err != nil {
+		if err := pki.Issue(n.ca, filepath.Join(n.dir, "pki"), pki.Request{ServerID: server, Names: names}, true); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -92,7 +92,13 @@ func TestJoin(t *testing.T) {
 	}
 	unchanged("with another's certificate")
 
-	issue(id)
+	issue(id, "192.0.2.3")
+	if code, _, stderr := n.join(t); code != exitFailed || !strings.Contains(stderr, "others reach this server as 192.0.2.2") {
+		t.Errorf("with a certificate for another address: code %d, %s", code, stderr)
+	}
+	unchanged("with a certificate for another address")
+
+	issue(id, "192.0.2.2")
 	for _, address := range []string{"0.0.0.0", "192.0.2.2:6470"} {
 		if code, _, stderr := n.join(t, "--address", address); code != exitUsage {
 			t.Errorf("with address %s: code %d, %s", address, code, stderr)

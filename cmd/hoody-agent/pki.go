@@ -74,7 +74,7 @@ func (p *program) pkiIssueCommand() *cobra.Command {
 	f.agent(cmd)
 	cmd.Flags().StringVar(&f.server, "server", "", "the server's `id`; without, this server's")
 	cmd.Flags().StringSliceVar(&f.names, "name", nil,
-		"DNS `name` or address to stand in it, may be repeated; for an agent whose embedded store others use")
+		"DNS `name` or address to stand in it, may be repeated; what clients of its API reach the agent by, if that shows this certificate, and others its embedded store")
 	cmd.Flags().BoolVar(&f.overwrite, "overwrite", false, "replace a certificate that is there")
 	return cmd
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
@@ -84,14 +85,16 @@ func (p *program) execute(args []string) int {
 
 func (p *program) rootCommand() *cobra.Command {
 	root := &cobra.Command{
-		Use:   "hoody-agent",
-		Short: "Copy, sync and snapshot containers between hosts with ZFS and Incus",
+		Use:     "hoody-agent",
+		Version: buildOf(version, debug.ReadBuildInfo).String(),
+		Short:   "Copy, sync and snapshot containers between hosts with ZFS and Incus",
 		// execute prints errors, once; a failed command is no reason to print its usage.
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          noArguments,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.PersistentFlags().StringVarP(&p.configPath, "config", "c", config.DefaultPath, "configuration `file`")
 	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) { p.configNamed = cmd.Flags().Changed("config") }
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError(err) })

@@ -29,6 +29,7 @@ func TestExitCodes(t *testing.T) {
 		{"help", nil, []string{"--help"}, exitOK, "Available Commands", ""},
 		{"no command", nil, nil, exitOK, "Available Commands", ""},
 		{"version", nil, []string{"version"}, exitOK, "hoody-agent devel (", ""},
+		{"version by flag", nil, []string{"--version"}, exitOK, "hoody-agent devel (", ""},
 		{"unknown command", nil, []string{"fly"}, exitUsage, "", `wrong usage: hoody-agent has no command "fly"`},
 		{"unknown subcommand", nil, []string{"config", "fly"}, exitUsage, "", `hoody-agent config has no command "fly"`},
 		{"unknown flag", nil, []string{"run", "--fly"}, exitUsage, "", "unknown flag: --fly"},

@@ -32,7 +32,8 @@ func (p *program) recoverCommand() *cobra.Command {
 			"directory is gone. The agent must be stopped; containers may run.\n\n" +
 			"Without --apply nothing is changed. With it the records are written and the pool is stamped as belonging to them;\n" +
 			"no dataset, snapshot or instance is ever removed.\n\n" +
-			"Exit codes: 0 done, 1 failed, 78 configuration not valid.",
+			"Exit codes: 0 done, or nothing in the way of it; 1 failed; 5 something is in the way; 78 configuration not valid. It waits for\n" +
+			"Incus and the store; interrupt it if they are not to come.",
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !slices.Contains([]string{outputTable, outputJSON}, a.output) {
@@ -52,8 +53,11 @@ func (p *program) recoverCommand() *cobra.Command {
 			if plan == nil {
 				return err
 			}
+			if err == nil && len(plan.Obstacles) > 0 {
+				err = errProblem
+			}
 			shown := a.show(plan, func(w io.Writer) { printRecovery(w, *plan, apply && err == nil) })
-			return errors.Join(err, shown)
+			return errors.Join(shown, err)
 		},
 	}
 	cmd.Flags().BoolVar(&apply, "apply", false, "write the records, and stamp the pool")

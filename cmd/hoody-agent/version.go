@@ -13,6 +13,9 @@ var version string
 // build is what the binary was made from. A build without the Makefile still knows its commit.
 type build struct{ version, revision string }
 
+// String names both.
+func (b build) String() string { return fmt.Sprintf("%s (%s)", b.version, b.revision) }
+
 func buildOf(linked string, read func() (*debug.BuildInfo, bool)) build {
 	b := build{version: linked, revision: "unknown"}
 	info, ok := read()
@@ -40,9 +43,7 @@ func (p *program) versionCommand() *cobra.Command {
 		Short: "Print the version",
 		Args:  noArguments,
 		RunE: func(*cobra.Command, []string) error {
-			b := buildOf(version, debug.ReadBuildInfo)
-			_, err := fmt.Fprintf(p.stdout, "hoody-agent %s (%s)\n", b.version, b.revision)
-			return err
+			return p.say("hoody-agent %s\n", buildOf(version, debug.ReadBuildInfo))
 		},
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -196,14 +197,25 @@ func (v *vitals) lookAtPool(ctx context.Context) map[health.Code]health.Problem 
 }
 
 func (v *vitals) lookAtCertificates(context.Context) map[health.Code]health.Problem {
-	for name, certificate := range v.certificates() {
-		if time.Until(certificate.end) < certificate.lead {
-			return map[health.Code]health.Problem{health.CertificateExpiring: {
-				Text: fmt.Sprintf("the %s certificate ends at %s", name, certificate.end.UTC().Format(time.RFC3339)), Hint: certificate.hint,
-			}}
+	certificates := v.certificates()
+	first := firstToRenew(certificates, time.Now())
+	if first == "" {
+		return nil
+	}
+	return map[health.Code]health.Problem{health.CertificateExpiring: {
+		Text: fmt.Sprintf("the %s certificate ends at %s", first, certificates[first].end.UTC().Format(time.RFC3339)), Hint: certificates[first].hint,
+	}}
+}
+
+// firstToRenew names the certificate that ends first of those that should have been renewed by now; empty for none.
+func firstToRenew(certificates map[string]expiry, now time.Time) (first string) {
+	for _, name := range slices.Sorted(maps.Keys(certificates)) {
+		certificate := certificates[name]
+		if certificate.end.Sub(now) < certificate.lead && (first == "" || certificate.end.Before(certificates[first].end)) {
+			first = name
 		}
 	}
-	return nil
+	return first
 }
 
 // collected takes note of a garbage collection.

@@ -160,6 +160,44 @@ func TestTheStoresCertificateIsWatched(t *testing.T) {
 	}
 }
 
+// Of several certificates that should have been renewed the one that ends first is spoken of, and none that has time.
+func TestTheFirstCertificateToEndIsTold(t *testing.T) {
+	now, day := time.Now(), 24*time.Hour
+	certificates := map[string]expiry{
+		"authority": {end: now.Add(60 * day), lead: 90 * day}, "peer": {end: now.Add(3 * day), lead: 14 * day},
+		"api": {end: now.Add(2 * day), lead: day}, "store": {end: now.Add(5 * day), lead: 14 * day},
+	}
+	if first := firstToRenew(certificates, now); first != "peer" {
+		t.Errorf("%q, want peer", first)
+	}
+	if first := firstToRenew(map[string]expiry{"api": certificates["api"]}, now); first != "" {
+		t.Errorf("%q, want none", first)
+	}
+}
+
+// A certificate has to name what clients reach the host by; nobody else reaches it over loopback or a wildcard.
+func TestNamesOf(t *testing.T) {
+	cfg := config.Default()
+	agentFile := filepath.Join(cfg.Peer.Credentials, pki.AgentFile)
+	for _, test := range []struct {
+		store, api, certificate string
+		want                    []string
+	}{
+		{"", "192.0.2.1:6470", "", nil},
+		{"", "192.0.2.1:6470", "/etc/ssl/own.pem", nil},
+		{"", "192.0.2.1:6470", agentFile, []string{"192.0.2.1"}},
+		{"192.0.2.1:2379", "192.0.2.1:6470", agentFile, []string{"192.0.2.1"}},
+		{"192.0.2.1:2379", "0.0.0.0:6470", agentFile, []string{"192.0.2.1"}},
+		{"192.0.2.1:2379", "127.0.0.1:6470", agentFile, []string{"192.0.2.1"}},
+		{"192.0.2.1:2379", "192.0.2.9:6470", agentFile, []string{"192.0.2.1", "192.0.2.9"}},
+	} {
+		cfg.Store.Embedded.Listen, cfg.API.Listen, cfg.API.TLS.Cert = test.store, test.api, test.certificate
+		if names := namesOf(cfg); !slices.Equal(names, test.want) {
+			t.Errorf("%+v: %v", test, names)
+		}
+	}
+}
+
 // A token key that the agent made is looked at, too; before its first start there is none.
 func TestDoctorReadsTheTokenKey(t *testing.T) {
 	cfg := config.Default()

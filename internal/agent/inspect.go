@@ -122,11 +122,11 @@ func (i *inspection) container(s scene, container store.Container, instances []I
 	dataset, stands := s.inventory.Dataset(InstanceDataset(name))
 	stands = stands && dataset.Properties[propertyContainer] == container.ID
 	if !runs {
-		i.add(FindingInstanceGone, container.ID, "If it was deleted on purpose, delete the container, too. Copies of it are not affected.",
+		i.add(FindingInstanceGone, container.ID, "If it was deleted on purpose, delete the container, too; copies of it are not affected. If not: with its files back in place, incus admin recover makes it anew.",
 			"container %s (%s) has no instance %s", container.ID, container.Name, name)
 	}
 	if !stands {
-		i.add(FindingFilesGone, container.ID, "Look for a dataset with hoody:container="+container.ID+"; renamed back, the container works again.",
+		i.add(FindingFilesGone, container.ID, filesHint(s.inventory, container),
 			"the files of container %s (%s) are not in %s", container.ID, container.Name, InstanceDataset(name))
 	}
 	reason := ""
@@ -144,6 +144,17 @@ func (i *inspection) container(s scene, container store.Container, instances []I
 	case reason == "" && container.Status == store.StatusFailed:
 		i.found = append(i.found, container.ID)
 	}
+}
+
+// filesHint tells where a container's files went, if they are still in the pool: generations that were displaced are its, too, but
+// only one has the marker of the current one.
+func filesHint(inventory lineage.Inventory, container store.Container) string {
+	for _, dataset := range inventory.Datasets {
+		if _, marked := markerOf(dataset, container.Generation); marked && dataset.Properties[propertyContainer] == container.ID {
+			return fmt.Sprintf("They are in %s: rename that back, below the agent's dataset, and the container works again.", dataset.Name)
+		}
+	}
+	return "Look for a dataset with the snapshot " + container.Generation.Marker.Name + " and hoody:container=" + container.ID + "; renamed back, the container works again."
 }
 
 func (i *inspection) snapshots(s scene, container store.Container, history store.History, held map[lineage.GUID]string) {

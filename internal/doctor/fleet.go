@@ -43,7 +43,7 @@ func Certificates(load func() (Certificate, error), serverID string, names []str
 		}
 		for _, name := range names {
 			if err := c.Leaf.VerifyHostname(name); err != nil {
-				return fail(issue, "others reach this server's store as %s, which does not stand in it", name)
+				return fail(issue, "others reach this server as %s, which does not stand in it", name)
 			}
 		}
 		left, life := c.Leaf.NotAfter.Sub(now), c.Leaf.NotAfter.Sub(c.Leaf.NotBefore)
@@ -68,7 +68,7 @@ func issuing(serverID string, names []string, has *x509.Certificate) string {
 	for _, name := range slices.Compact(all) {
 		command += " --name " + name
 	}
-	return "on the machine with the authority: " + command + "; bring ca.crt and agent.pem from there into peer.credentials here, the agent takes them up by itself"
+	return "on the machine with the authority: " + command + "; bring agent.pem from there (and ca.crt, if there is none) into peer.credentials here, the agent takes it up by itself"
 }
 
 // Peer is how it went to reach another server's agent.

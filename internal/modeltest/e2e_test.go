@@ -7,9 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -30,12 +34,12 @@ func TestRealPrograms(t *testing.T) {
 	if dataset == "" {
 		t.Skip("HOODY_TEST_DATASET names no dataset")
 	}
-	made := 0
+	made, commands := 0, &tally{}
 	// Each look into a real pool is a command or two, a tenth of a second each on a slow host: three agents that collect every
 	// few seconds would keep it busy with nothing else. Programs collect themselves, too.
 	base := &modeltest.Base{Dir: t.TempDir(), RecordPace: 3 * time.Second, CollectPace: time.Minute, Sparing: true, Patience: 10 * time.Minute, Host: func(dir string) (modeltest.Host, error) {
 		made++
-		h := &zfsHost{root: fmt.Sprintf("%s/h%d-%d", dataset, os.Getpid(), made), dir: dir}
+		h := &zfsHost{root: fmt.Sprintf("%s/h%d-%d", dataset, os.Getpid(), made), dir: dir, observe: commands.add}
 		t.Cleanup(func() { _ = exec.Command("zfs", "destroy", "-R", h.root).Run() })
 		return h, exec.Command("zfs", "create", "-p", "-o", "canmount=off", "-o", "mountpoint=none", h.root).Run()
 	}}
@@ -50,21 +54,51 @@ func TestRealPrograms(t *testing.T) {
 			if err := base.Run(t.Context(), program, zap.NewNop()); err != nil {
 				t.Errorf("%v\n%s", err, program)
 			}
-			t.Logf("%d steps in %.1f s", steps, time.Since(began).Seconds())
+			t.Logf("%d steps in %.1f s; commands and their seconds: %s", steps, time.Since(began).Seconds(), commands.take())
 		})
 	}
+}
+
+// tally counts commands, and how long each kind of them took.
+type tally struct {
+	mu    sync.Mutex
+	count map[string]int
+	took  map[string]time.Duration
+}
+
+func (t *tally) add(command string, took time.Duration, _ error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.count == nil {
+		t.count, t.took = make(map[string]int), make(map[string]time.Duration)
+	}
+	t.count[command]++
+	t.took[command] += took
+}
+
+// take says what was counted and begins anew.
+func (t *tally) take() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var said []string
+	for _, command := range slices.Sorted(maps.Keys(t.count)) {
+		said = append(said, fmt.Sprintf("%s %d (%.0f s)", command, t.count[command], t.took[command].Seconds()))
+	}
+	t.count, t.took = nil, nil
+	return strings.Join(said, ", ")
 }
 
 // zfsHost is a host with a real pool: a root in one that others share.
 type zfsHost struct {
 	root, dir string
+	observe   func(command string, took time.Duration, err error)
 	runtime   *sim.Runtime
 	pool      *zfs.Pool
 }
 
 func (h *zfsHost) Open(ctx context.Context, fault func(op, object string) error) (agent.Pool, modeltest.Runtime, error) {
 	var err error
-	if h.pool, err = zfs.Open(ctx, h.root, zfs.Options{StateDir: filepath.Join(h.dir, "state")}); err != nil {
+	if h.pool, err = zfs.Open(ctx, h.root, zfs.Options{StateDir: filepath.Join(h.dir, "state"), Observe: h.observe}); err != nil {
 		return nil, nil, err
 	}
 	pool := faultyPool{h.pool, fault}

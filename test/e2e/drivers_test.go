@@ -82,7 +82,7 @@ func (s *story) runDrivers(tests ...driverTest) {
 }
 
 // figures are what tests say of how long they took.
-var figures = regexp.MustCompile(`\d+ steps in [0-9.]+ s`)
+var figures = regexp.MustCompile(`\d+ steps in [0-9.]+ s.*`)
 
 func lastLines(text string, n int) string {
 	lines := strings.Split(text, "\n")

@@ -89,9 +89,11 @@ var inTheGate = []string{
 // faultMatrix lets every fault strike at every moment of a sync. Whatever happens, the copy is the old state or the new one,
 // the sync ends right or failed with a reason, and nothing is left of it.
 func (s *story) faultMatrix() {
-	cells := 0
-	for _, fault := range faults() {
-		for _, moment := range moments() {
+	cells, faults, moments := 0, faults(), moments()
+	// Along diagonals: however early a run is ended, it has told of every fault, and of every moment.
+	for shift := range moments {
+		for i, fault := range faults {
+			moment := moments[(i+shift)%len(moments)]
 			name := fault.name + " " + moment.name
 			if !full() && !slices.Contains(inTheGate, name) {
 				continue

@@ -196,6 +196,7 @@ func (f *fleet) tellWhatHappened() {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	for _, n := range f.nodes() {
+		f.t.Log(n.Condition())
 		for _, command := range []string{
 			"journalctl -u hoody-agent --no-pager -o cat | grep -v '\"level\":\"debug\"' | tail -n 60",
 			"zfs list -r -t all -o name,origin,hoody:role,receive_resume_token " + pool + " | cut -c1-200 | tail -n 60",

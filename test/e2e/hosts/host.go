@@ -108,6 +108,15 @@ func (h *Host) PowerCut() error {
 	return nil
 }
 
+// Condition tells whether the host is switched on, what its console shows last, and what its kernel says of itself: it
+// explains a host that no longer answers.
+func (h *Host) Condition() string {
+	if h.vm == nil {
+		return h.name + " belongs to another process"
+	}
+	return h.name + " " + h.vm.condition()
+}
+
 // connection returns the shared connection, making it if there is none.
 func (h *Host) connection(ctx context.Context) (*connection, error) {
 	h.mu.Lock()

@@ -84,6 +84,9 @@ func (s *story) versions(t *testing.T) {
 		if got := s.run(t, host, "incus", "version"); !strings.Contains(got, "Server version: 6.0") {
 			t.Errorf("%s: incus version is %q, want server 6.0", host.Name(), got)
 		}
+		if got := host.Condition(); !strings.Contains(got, "is switched on") || !strings.Contains(got, "pages RAM") {
+			t.Errorf("condition of %s: %s", host.Name(), got)
+		}
 	}
 }
 
@@ -273,6 +276,9 @@ func (s *story) powerCut(t *testing.T) {
 func (s *story) powerOff(t *testing.T) {
 	if err := s.a.PowerOff(s.ctx); err != nil {
 		t.Fatal(err)
+	}
+	if got := s.a.Condition(); !strings.Contains(got, "is switched off") {
+		t.Errorf("condition of a host that was switched off: %s", got)
 	}
 	if err := s.a.Boot(s.ctx); err != nil {
 		t.Fatal(err)

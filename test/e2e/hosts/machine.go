@@ -28,6 +28,7 @@ type machine struct {
 	mu      sync.Mutex // a test may end while it boots a host
 	process *exec.Cmd
 	stopped chan struct{} // closed when the process is gone; nil before the first start
+	umlDir  string        // UML's own files of the newest start
 	retired bool          // never to be started again
 }
 
@@ -95,7 +96,7 @@ func (m *machine) start() error {
 		<-stopped
 		return fmt.Errorf("start %s: %w", m.name, err)
 	}
-	m.process, m.stopped = cmd, stopped
+	m.process, m.stopped, m.umlDir = cmd, stopped, umlDir
 	return nil
 }
 
@@ -164,6 +165,14 @@ func (m *machine) wait(ctx context.Context) error {
 }
 
 func (m *machine) console() string { return filepath.Join(m.dir, m.name+".console") }
+
+// condition is what explains a guest that no longer answers.
+func (m *machine) condition() string {
+	if !m.running() {
+		return "is switched off; console:\n" + m.lastWords()
+	}
+	return "is switched on; console:\n" + m.lastWords() + "\n" + m.state()
+}
 
 // lastWords are the end of the console log, for errors.
 func (m *machine) lastWords() string {
