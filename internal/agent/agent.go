@@ -88,6 +88,7 @@ type Agent struct {
 	manifests     *manifestCache
 	inFlight      *inFlight
 	underWay      transfersUnderWay
+	promises      promises
 	heavy         *semaphore.Weighted // a slot per heavy phase
 	lastStart     atomic.Int64        // when a start of what is new ended, in ns
 	starts        *semaphore.Weighted // a slot per start of what is new

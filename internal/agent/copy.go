@@ -156,7 +156,7 @@ func namedSnapshot(tx *store.Tx, containerID, name string) (store.Snapshot, erro
 // A copy: freeze the source, replicate, check out into a new container, with the history.
 var copyOperation = operation{
 	phases: []phase{
-		{name: "replicate", do: (*run).replicate, patient: true},
+		{name: "replicate", do: (*run).replicate, patient: true, costly: true},
 		{name: "clone", do: (*run).cloneOrFetchAgain, patient: true},
 		{name: "prepare", do: (*run).prepare, heavy: true},
 		{name: "instance", do: (*run).createCopyInstance, heavy: true},

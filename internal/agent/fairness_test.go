@@ -3,12 +3,14 @@ package agent_test
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/hoodynetwork/hoody-agent/internal/agent"
+	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
 	"github.com/hoodynetwork/hoody-agent/internal/store"
 )
 
@@ -54,6 +56,69 @@ func TestTransfersFromOneServerHoldUpNoOthers(t *testing.T) {
 	close(proceed)
 	for _, copied := range copies {
 		f.settled(copied.ID, store.StatusRunning)
+	}
+}
+
+// Who has waited for its turn and has to plan again, since what it planned on has moved, does not wait again behind those that came later.
+func TestWhoPlansAgainKeepsItsTurn(t *testing.T) {
+	f := newFleet(t, 2)
+	here, there := f.servers[0], f.servers[1]
+	var sources []store.Container
+	for i := range 3 {
+		sources = append(sources, f.create(here, fmt.Sprintf("source-%d", i)))
+	}
+	f.settled(f.copy(sources[0], there, agent.CopyRequest{}).ID, store.StatusRunning) // brings the image
+	var mu sync.Mutex
+	var asked []string // for the streams of which job, in order
+	hold := []chan struct{}{make(chan struct{}), make(chan struct{}), make(chan struct{})}
+	close(hold[2])
+	f.asked = func(request agent.StreamRequest) {
+		mu.Lock()
+		asked = append(asked, request.JobID)
+		mu.Unlock()
+		job, err := f.records.GetJob(f.ctx, request.JobID)
+		if err != nil {
+			return
+		}
+		for i, source := range sources {
+			if job.SourceID == source.ID {
+				select {
+				case <-hold[i]:
+				case <-f.ctx.Done():
+				}
+			}
+		}
+	}
+	load := func(running, queued int) {
+		t.Helper()
+		f.until(fmt.Sprintf("%d transfers run and %d wait", running, queued), func() bool {
+			r, q := there.gate.Load()
+			return r == running && q == queued
+		})
+	}
+	var copies []store.Container
+	for i, source := range sources {
+		f.write(source, "data/file", random(byte(i), 10<<10))
+		copies = append(copies, f.copy(source, there, agent.CopyRequest{}))
+		load(min(i+1, 2), max(0, i-1))
+	}
+	var moved sync.Once
+	there.setFault(func(op, _ string) (err error) {
+		if op == "receive:started" {
+			moved.Do(func() { err = errdefs.ErrStale })
+		}
+		return err
+	})
+	close(hold[1])
+	f.settled(copies[1].ID, store.StatusRunning)
+	f.settled(copies[2].ID, store.StatusRunning)
+	close(hold[0])
+	f.settled(copies[0].ID, store.StatusRunning)
+	mu.Lock()
+	defer mu.Unlock()
+	last := copies[2].JobID
+	if first := slices.Index(asked, last); slices.Contains(asked[first:], copies[1].JobID) {
+		t.Errorf("streams of %v, want all of %s before those of %s", asked, copies[1].JobID, last)
 	}
 }
 

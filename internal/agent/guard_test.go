@@ -259,7 +259,7 @@ func TestAFailedStartSwapsTheOldGenerationBack(t *testing.T) {
 	starts := 0
 	here.setFault(func(op, _ string) error {
 		if op == "start:before" {
-			if starts++; starts <= startAttempts {
+			if starts++; starts <= costlyAttempts {
 				return errdefs.New(errdefs.ErrInternal, "", "init dies")
 			}
 		}

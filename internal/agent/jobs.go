@@ -21,6 +21,8 @@ type run struct {
 	wanted    func()          // takes back what the job said that it lacks; nil before it has
 	unsettled int             // how often the runtime reported a state of error in place of an operation's outcome
 	startedAt time.Time       // when the container was started on what the job made; zero before
+	// unexplainedResumes is how often an interrupted stream could not be completed for a reason that nobody knows.
+	unexplainedResumes int
 }
 
 // performJobs works on every open job of this server until ctx ends. Each job has a goroutine: a freeze must not
@@ -100,6 +102,7 @@ func (a *Agent) perform(ctx context.Context, job store.Job, cancelled context.Co
 	r := &run{Agent: a, job: job, cancelled: cancelled, log: log}
 	ctx = withRequestID(ctx, job.RequestID)
 	defer r.want(nil)
+	defer a.promises.end(job.ID)
 	// The mirror may lag behind what this very agent wrote a moment ago; the journal is read where it is true.
 	if err := r.journal(ctx, func(job *store.Job) {
 		job.State = store.JobRunning

@@ -126,7 +126,8 @@ func (m Manifest) send(request StreamRequest) (SendSpec, error) {
 		}
 	}
 	if spec.To == "" || request.From != 0 && spec.From == "" {
-		return SendSpec{}, errdefs.New(errdefs.ErrPermissionDenied, "", "snapshot %s from %s is not part of job %s", request.To, request.From, request.JobID)
+		// It may have been, and be gone since, from a manifest that was made anew. Who may ask at all was looked at before.
+		return SendSpec{}, errdefs.New(errdefs.ErrNotFound, "", "snapshot %s from %s is not part of job %s", request.To, request.From, request.JobID)
 	}
 	return spec, nil
 }

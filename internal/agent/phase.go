@@ -22,6 +22,8 @@ type phase struct {
 	// concluding phases come when the work is done and the container runs on it: they are repeated whatever the error, since undoing
 	// would throw away what the container has written since.
 	concluding bool
+	// costly phases have done hours of work that is thrown away when they are given up.
+	costly bool
 	// binding phases are not ended by a cancellation: it comes too late.
 	binding bool
 	// urgent phases end the time that a container is down. They go on even while the store takes no notes: the phase before, where the journal is then,
@@ -43,8 +45,8 @@ func (p phase) givesUp(err error, attempt, unexplained int) bool {
 	if p.name == phaseUndo {
 		return !errdefs.Retryable(err) && unexplained >= maxAttempts
 	}
-	if p.outlastsRuntime && errdefs.ClassOf(err) == errdefs.ErrInternal {
-		return unexplained >= startAttempts
+	if (p.outlastsRuntime || p.costly) && errdefs.ClassOf(err) == errdefs.ErrInternal {
+		return unexplained >= costlyAttempts
 	}
 	patient := p.patient || p.outlastsRuntime && errors.Is(err, errdefs.ErrUnavailable)
 	return !errdefs.Retryable(err) || !patient && attempt >= maxAttempts
@@ -62,14 +64,14 @@ type operation struct {
 
 const (
 	phaseUndo = "undo"
-	// startAttempts is how often a start is tried that fails for reasons nobody knows: a runtime that is short of everything
-	// says no more than "exit status 1", and to undo is expensive then. A container that cannot start fails again at once.
-	startAttempts = 3
+	// costlyAttempts is how often a start or a transfer is tried that fails for reasons nobody knows: a host that is short of everything
+	// says no more than "exit status 1", and to undo is expensive then. What cannot work fails again at once.
+	costlyAttempts = 3
 	// urgentNote is how long an urgent phase waits for a note of it to be written down.
 	urgentNote = 5 * time.Second
 	// startTurn is how long a start waits for its turn while none of those before it comes to an end.
 	startTurn   = 10 * time.Minute
-	maxAttempts = 10 // some 20 seconds: a restart of Incus, or its hold on a mount after a file was pushed
+	maxAttempts = 10 // some 20 seconds: a restart of Incus, or its hold on a mount
 )
 
 func operationOf(kind store.JobKind) operation {

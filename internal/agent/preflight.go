@@ -31,16 +31,16 @@ func (a *Agent) EstimateStreams(ctx context.Context, peer string, request Estima
 	if err != nil {
 		return Estimate{}, err
 	}
-	specs := make([]SendSpec, 0, min(len(request.Streams), len(manifest.Nodes)))
+	if len(request.Streams) > len(manifest.Nodes) { // each snapshot travels once
+		return Estimate{}, errdefs.New(errdefs.ErrInvalid, "", "%d streams of %d snapshots", len(request.Streams), len(manifest.Nodes))
+	}
+	specs := make([]SendSpec, 0, len(request.Streams))
 	for _, stream := range request.Streams {
 		spec, err := manifest.send(stream)
 		if err != nil {
 			return Estimate{}, err
 		}
 		specs = append(specs, spec)
-	}
-	if len(specs) > len(manifest.Nodes) { // each snapshot travels once
-		return Estimate{}, errdefs.New(errdefs.ErrInvalid, "", "%d streams of %d snapshots", len(specs), len(manifest.Nodes))
 	}
 	size, err := a.pool.Estimate(ctx, specs...)
 	if err != nil {
@@ -52,34 +52,35 @@ func (a *Agent) EstimateStreams(ctx context.Context, peer string, request Estima
 }
 
 // preflight compares what is to come with the room for it and with how it is kept, before a byte flows.
-func (r *run) preflight(ctx context.Context, source Source, steps []lineage.Step, encrypted bool, interrupted []lineage.Dataset, progress *progress) error {
-	request := EstimateRequest{JobID: r.job.ID}
+func (p *replication) preflight(ctx context.Context, steps []lineage.Step, interrupted []lineage.Dataset) error {
+	request := EstimateRequest{JobID: p.job.ID}
 	for _, step := range steps {
-		request.Streams = append(request.Streams, StreamRequest{JobID: r.job.ID, To: step.GUID, From: step.Base, Embed: !encrypted})
+		request.Streams = append(request.Streams, p.streamOf(step))
 	}
-	estimate, err := source.Estimate(ctx, request)
+	estimate, err := p.source.Estimate(ctx, request)
 	if errors.Is(err, errdefs.ErrNotFound) {
 		return planAgain(err)
 	}
 	if err != nil {
 		return fmt.Errorf("estimate: %w", err)
 	}
-	if estimate.Encrypted && !encrypted && !r.options.AcceptDecrypted && r.job.Kind == store.JobCopy { // what is synced is there already
+	if estimate.Encrypted && p.embed && !p.options.AcceptDecrypted && p.job.Kind == store.JobCopy { // what is synced is there already
 		return errdefs.New(errdefs.ErrFailedPrecondition, "", "The source's pool is encrypted and the target's is not: the container would be stored in the clear there "+
 			"(zfs.accept_decrypted on the target's host allows it)")
 	}
-	space, reserve, room, err := r.room(ctx)
+	space, reserve, room, err := p.room(ctx)
 	if err != nil {
 		return err
 	}
-	arrived := r.partlyReceived(ctx, interrupted)
+	arrived := p.partlyReceived(ctx, interrupted)
 	needed := estimate.Bytes - min(estimate.Bytes, arrived)
-	r.log.Debug("preflight", zap.Int("streams", len(steps)), zap.Uint64("needed", needed), zap.Uint64("free", space.Free), zap.Uint64("reserve", reserve))
-	if !r.underWay.promise(progress, needed, room) {
+	p.log.Debug("preflight", zap.Int("streams", len(steps)), zap.Uint64("needed", needed), zap.Uint64("free", space.Free), zap.Uint64("reserve", reserve))
+	if !p.promises.promise(p.job.ID, p.progress, needed, needed, room) {
 		return errdefs.New(errdefs.ErrExhausted, codeInsufficientSpace,
 			"Not enough space on the target server: about %s are needed, %s are free, of which %s are kept in reserve and what other transfers still bring is spoken for",
 			humanize.IBytes(needed), humanize.IBytes(space.Free), humanize.IBytes(reserve))
 	}
+	p.progress.expected.Store(needed)
 	return nil
 }
 
@@ -92,18 +93,18 @@ func (r *run) room(ctx context.Context) (space Space, reserve, room uint64, err 
 	return space, reserve, space.Free - min(space.Free, reserve), nil
 }
 
-// roomStep is what a transfer is granted at a time beyond its estimate, in bytes.
+// roomStep is what a transfer is promised at a time beyond its estimate, in bytes, at most.
 const roomStep = 256 << 20
 
-// moreRoom grants a transfer more than was estimated, as long as there is room. An estimate is no more than the peer's word, and
+// moreRoom promises a transfer more than was estimated, as long as there is room. An estimate is no more than the peer's word, and
 // zfs send's can be short as well.
-func (r *run) moreRoom(ctx context.Context, progress *progress) error {
-	_, _, room, err := r.room(ctx)
+func (p *replication) moreRoom(ctx context.Context) error {
+	_, _, room, err := p.room(ctx)
 	if err != nil {
 		return err
 	}
-	if !r.underWay.promise(progress, roomStep, room) {
-		return errdefs.New(errdefs.ErrExhausted, codeInsufficientSpace, "more comes than was estimated, and the target has no room for it")
+	if !p.promises.promise(p.job.ID, p.progress, 1, roomStep, room) {
+		return errdefs.New(errdefs.ErrExhausted, codeInsufficientSpace, "More comes than was estimated, and the target server has no room for it")
 	}
 	return nil
 }

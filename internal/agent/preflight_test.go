@@ -118,6 +118,27 @@ func TestAStreamIsHeldToItsEstimate(t *testing.T) {
 	}
 }
 
+// roomy is a pool that estimates streams to be nothing, and has a little room beyond its reserve.
+type roomy struct{ cramped }
+
+func (roomy) Space(context.Context) (agent.Space, error) {
+	return agent.Space{Size: 100 << 20, Free: 60 << 20}, nil
+}
+
+// An estimate that is too low is no failure as long as there is room, and none of it is shown as what is to come.
+func TestAStreamMayBeLargerThanItsEstimate(t *testing.T) {
+	f := newFleet(t, 2, func(f *fleet) {
+		f.watch = func(_ string, pool agent.Pool) agent.Pool { return roomy{cramped{pool}} }
+	})
+	here, there := f.servers[0], f.servers[1]
+	source := f.create(here, "source")
+	f.write(source, "data/file", random(1, 1<<20))
+	copied := f.settled(f.copy(source, there, agent.CopyRequest{}).ID, store.StatusRunning)
+	if moved := copied.LastOperation.Progress; moved.BytesDone < 1<<20 || moved.BytesTotal != moved.BytesDone {
+		t.Errorf("%+v", moved)
+	}
+}
+
 // sealed is a pool that says that it is encrypted.
 type sealed struct{ agent.Pool }
 

@@ -19,6 +19,7 @@ type progress struct {
 	snapshots   atomic.Int64
 	compression atomic.Pointer[string]
 	expected    atomic.Uint64 // bytes that preflight found still to come when this attempt began; 0 when it could not tell
+	promised    atomic.Uint64 // bytes that there is room for
 	rate        rateMeter     // of the reporter
 	stop        func()
 }
@@ -113,55 +114,6 @@ func (m *rateMeter) observe(count uint64, now time.Time) {
 	m.bytesPerSecond = (m.bytesPerSecond + lately) / 2
 }
 
-// transfersUnderWay knows the replications at work, for what they still will take of the pool.
-type transfersUnderWay struct {
-	mu   sync.Mutex
-	each map[*progress]struct{}
-}
-
-func (t *transfersUnderWay) add(p *progress) (forget func()) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.each == nil {
-		t.each = make(map[*progress]struct{})
-	}
-	t.each[p] = struct{}{}
-	return func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		delete(t.each, p)
-	}
-}
-
-func (t *transfersUnderWay) count() (transfers int, remaining uint64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for p := range t.each {
-		remaining += p.remaining()
-	}
-	return len(t.each), remaining
-}
-
-// promise grants p its bytes if room holds them and what all others are still to bring.
-func (t *transfersUnderWay) promise(p *progress, bytes, room uint64) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for other := range t.each {
-		if other != p {
-			left := other.remaining()
-			room -= min(room, left)
-		}
-	}
-	if bytes > room {
-		return false
-	}
-	p.expected.Store(p.bytes.Load() + bytes)
-	return true
-}
-
-// exceeded tells whether more has come than was promised room.
-func (p *progress) exceeded() bool { return p.bytes.Load() > p.expected.Load() }
-
 // countingReader counts a stream and keeps its error. Its Close is the stream's: a receiver that failed ends a Read that hangs.
 type countingReader struct {
 	io.ReadCloser
@@ -175,7 +127,7 @@ func (c *countingReader) Read(p []byte) (int, error) {
 	n, err := c.ReadCloser.Read(p)
 	c.progress.bytes.Add(uint64(n))
 	c.total += uint64(n)
-	if err == nil && c.progress.exceeded() {
+	if err == nil && c.progress.bytes.Load() > c.progress.promised.Load() {
 		err = c.more()
 	}
 	if err != nil {
@@ -183,6 +135,3 @@ func (c *countingReader) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
-
-// Replications is how many replications are at work, and how many bytes they are to bring still, as far as known.
-func (a *Agent) Replications() (transfers int, remaining uint64) { return a.underWay.count() }

@@ -49,7 +49,7 @@ func (o *opening) drop() {
 }
 
 // receive takes one stream, which has to be of the snapshot that was asked for, into the pool. It ends the stream.
-func (r *run) receive(ctx context.Context, opening *opening, spec ReceiveSpec, progress *progress) error {
+func (p *replication) receive(ctx context.Context, opening *opening, spec ReceiveSpec) error {
 	defer opening.drop()
 	stream, err := opening.wait()
 	if errors.Is(err, errdefs.ErrNotFound) {
@@ -58,19 +58,19 @@ func (r *run) receive(ctx context.Context, opening *opening, spec ReceiveSpec, p
 	if err != nil {
 		return err
 	}
-	counted := &countingReader{ReadCloser: stream, progress: progress, more: func() error { return r.moreRoom(ctx, progress) }}
-	err = r.pool.Receive(ctx, spec, counted)
+	counted := &countingReader{ReadCloser: stream, progress: p.progress, more: func() error { return p.moreRoom(ctx) }}
+	err = p.pool.Receive(ctx, spec, counted)
 	if (err == nil || errors.Is(err, errdefs.ErrAborted)) && counted.err != nil && !errors.Is(counted.err, io.EOF) {
 		// What the stream says about its end counts: why it was cut off, or that it was not what was sent.
 		err = counted.err
 	}
 	wire, compression := stream.Wire()
-	progress.wire.Add(wire)
-	if r.options.Observe.Received != nil { // however it ended: the network has carried it
-		r.options.Observe.Received(counted.total, wire, compression)
+	p.progress.wire.Add(wire)
+	if p.options.Observe.Received != nil { // however it ended: the network has carried it
+		p.options.Observe.Received(counted.total, wire, compression)
 	}
-	if was := progress.compression.Load(); was == nil || *was == "none" {
-		progress.compression.Store(&compression)
+	if was := p.progress.compression.Load(); was == nil || *was == "none" {
+		p.progress.compression.Store(&compression)
 	}
 	if closed := stream.Close(); err == nil && closed != nil {
 		err = closed
@@ -83,7 +83,7 @@ func (r *run) receive(ctx context.Context, opening *opening, spec ReceiveSpec, p
 	case err != nil:
 		return err
 	}
-	progress.snapshots.Add(1)
+	p.progress.snapshots.Add(1)
 	return nil
 }
 

@@ -134,7 +134,7 @@ func (r *run) startAgain(ctx context.Context) error {
 	pauses := newPauses(r.job.Progress)
 	for attempt := 1; ; attempt++ {
 		err := r.startInstance(ctx, InstanceName(r.job.ContainerID))
-		if err == nil || errdefs.Retryable(err) && !errors.Is(err, errdefs.ErrBusy) || attempt >= startAttempts {
+		if err == nil || errdefs.Retryable(err) && !errors.Is(err, errdefs.ErrBusy) || attempt >= costlyAttempts {
 			return err
 		}
 		r.log.Warn("the container is started again", zap.Int("attempt", attempt), zap.Error(err))

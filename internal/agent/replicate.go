@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -19,33 +16,55 @@ import (
 // server there is nothing to bring. It keeps no state of its own: what is there and what is missing is read from the
 // pools each time, so it goes on from wherever it was cut off.
 func (r *run) replicate(ctx context.Context) error {
-	source := r.sourceOf(r.job.SourceServerID)
 	container, err := r.store.GetContainer(ctx, r.job.ContainerID)
 	if err != nil {
 		return err
 	}
-	misled := false
-	var manifest Manifest
-	fetched := false
+	p := &replication{
+		run: r, source: r.sourceOf(r.job.SourceServerID), owner: container.OwnerID, turn: turn{gate: r.options.Transfers, peer: r.job.SourceServerID},
+	}
+	defer p.turn.end()
+	if err := p.untilComplete(ctx); err != nil {
+		return err
+	}
+	r.promises.end(r.job.ID)
+	return nil
+}
+
+// replication is one attempt to bring what a job wants.
+type replication struct {
+	*run
+	source   Source
+	owner    string
+	turn     turn
+	manifest Manifest  // as of the plan that is carried out
+	embed    bool      // streams may carry blocks embedded in pointers, which an encrypted pool cannot take
+	progress *progress // of the fetch under way
+}
+
+// untilComplete plans and fetches until nothing is missing. Plans are cheap and go out of date: others bring snapshots, too, and move datasets.
+func (p *replication) untilComplete(ctx context.Context) (err error) {
+	misled, fetched := false, false
 	for failures := 0; ; {
 		if !fetched { // else the manifest is the one that was just fetched from
-			if manifest, err = r.manifestFrom(ctx, source); err != nil {
+			if p.manifest, err = p.manifestFrom(ctx, p.source); err != nil {
 				return err
 			}
 		}
 		fetched = false
-		planned := r.inFlight.endings()
-		missing, inventory, err := r.missing(ctx, container.OwnerID, manifest)
+		planned := p.inFlight.endings()
+		missing, inventory, err := p.missing(ctx, p.owner, p.manifest)
 		if err != nil {
 			return err
 		}
-		r.want(guidsOf(missing))
+		p.want(guidsOf(missing))
 		if len(missing) == 0 {
-			return r.settleReplicas(ctx, inventory)
+			return p.settleReplicas(ctx, inventory)
 		}
-		claimed, wait, ok := r.inFlight.claim(arrivalsOf(missing, container.OwnerID), planned)
+		claimed, wait, ok := p.inFlight.claim(arrivalsOf(missing, p.owner), planned)
 		if !ok {
-			r.log.Info("waits for another replication, and plans again")
+			p.log.Info("waits for another replication, and plans again")
+			p.turn.end() // it may be that one's
 			select {
 			case <-wait:
 				continue
@@ -53,7 +72,13 @@ func (r *run) replicate(ctx context.Context) error {
 				return ctx.Err()
 			}
 		}
-		err = r.fetch(ctx, source, container.OwnerID, manifest, missing, inventory, claimed)
+		// Before it is this one's turn, which may take hours: until then it bears the name of a job that has ended, and would be collected.
+		if err = p.takeOver(ctx, p.owner, missing, inventory); err == nil {
+			err = p.turn.take(ctx)
+		}
+		if err == nil {
+			err = p.fetch(ctx, missing, claimed)
+		}
 		claimed.end()
 		if errors.Is(err, ErrWrongSnapshot) && !misled {
 			// A name of the manifest may have gone to another snapshot meanwhile; the next manifest has the names of now.
@@ -65,7 +90,7 @@ func (r *run) replicate(ctx context.Context) error {
 		if failures++; !errors.Is(err, errdefs.ErrStale) || failures == maxPlans {
 			return err
 		}
-		r.log.Info("plans again", zap.Error(err))
+		p.log.Info("plans again", zap.Error(err))
 		if err := sleep(ctx, 100*time.Millisecond); err != nil {
 			return err
 		}
@@ -134,26 +159,6 @@ func (r *run) missing(ctx context.Context, owner string, manifest Manifest) (ste
 	return steps, inventory, nil
 }
 
-// replicaDataset names the i-th dataset that a job receives into. The number is padded so that names sort.
-func replicaDataset(jobID string, i int) string {
-	return fmt.Sprintf("%s%s-%04d", incomingPrefix, jobID, i)
-}
-
-// nextReplica is the first number that none of the job's replicas has, received or settled.
-func nextReplica(inventory lineage.Inventory, jobID string) int {
-	next := 0
-	for _, dataset := range inventory.Datasets {
-		for _, prefix := range []string{incomingDataset(jobID), displacedDataset(jobID)} {
-			if number, ok := strings.CutPrefix(dataset.Name, prefix+"-"); ok {
-				if n, err := strconv.Atoi(number); err == nil {
-					next = max(next, n+1)
-				}
-			}
-		}
-	}
-	return next
-}
-
 func guidsOf(steps []lineage.Step) []lineage.GUID {
 	guids := make([]lineage.GUID, len(steps))
 	for i, step := range steps {
@@ -178,34 +183,23 @@ func arrivalOf(step lineage.Step, owner string) arrival {
 	return arrival{guid: step.GUID}
 }
 
-// fetch receives the steps in order, holding one of the server's replication slots. planned is the pool as it was planned on.
-// An image that has arrived is given up of what is claimed: other containers stand on it, too.
-func (r *run) fetch(ctx context.Context, source Source, owner string, manifest Manifest, steps []lineage.Step, planned lineage.Inventory, claimed *claim) error {
-	// Before there is a slot, which may take hours: until then it bears the name of a job that has ended, and would be collected.
-	if err := r.takeOver(ctx, owner, steps, planned); err != nil {
-		return err
-	}
-	if r.options.Transfers != nil {
-		release, err := r.options.Transfers.Acquire(ctx, r.job.SourceServerID)
-		if err != nil {
-			return err
-		}
-		defer release()
-	}
-	encrypted, err := r.pool.Encrypted(ctx)
+// fetch receives the steps in order. An image that has arrived is given up of what is claimed: other containers stand on it, too.
+func (p *replication) fetch(ctx context.Context, steps []lineage.Step, claimed *claim) error {
+	encrypted, err := p.pool.Encrypted(ctx)
 	if err != nil {
 		return err
 	}
-	progress := r.startProgress(ctx)
-	defer progress.stop()
-	interrupted, err := r.interrupted(ctx)
+	p.embed = !encrypted
+	p.progress = p.startProgress(ctx)
+	defer p.progress.stop()
+	interrupted, err := p.interrupted(ctx)
 	if err != nil {
 		return err
 	}
-	if err := r.preflight(ctx, source, steps, encrypted, interrupted, progress); err != nil {
+	if err := p.preflight(ctx, steps, interrupted); err != nil {
 		return err
 	}
-	if resumed, err := r.resume(ctx, source, manifest, interrupted, !encrypted, progress); err != nil {
+	if resumed, err := p.resume(ctx, interrupted); err != nil {
 		return err
 	} else if resumed {
 		// What was planned without it is planned again with it.
@@ -213,32 +207,34 @@ func (r *run) fetch(ctx context.Context, source Source, owner string, manifest M
 	}
 	// Where streams are small, their beginnings cost more than their bytes: the next one is asked for meanwhile. Beside a large one
 	// the next would only wait, and be cut off for it.
-	ahead := progress.expected.Load()/uint64(len(steps)) <= smallStream
-	request := func(step lineage.Step) StreamRequest {
-		return StreamRequest{JobID: r.job.ID, To: step.GUID, From: step.Base, Embed: !encrypted}
-	}
-	next := openStream(ctx, source, request(steps[0]))
+	ahead := p.progress.expected.Load()/uint64(len(steps)) <= smallStream
+	next := openStream(ctx, p.source, p.streamOf(steps[0]))
 	defer func() { next.drop() }()
 	for i, step := range steps {
 		opening := next
 		next = nil
 		if ahead && i+1 < len(steps) {
-			next = openStream(ctx, source, request(steps[i+1]))
+			next = openStream(ctx, p.source, p.streamOf(steps[i+1]))
 		}
 		spec := ReceiveSpec{To: step.Target, GUID: step.GUID, Origin: step.Origin, Continues: step.Continues(), Properties: Properties{
-			propertyRole: roleOf(step), propertyOwner: owner, propertyJob: r.job.ID, propertyContainer: r.job.SourceID, "atime": "off",
+			propertyRole: roleOf(step), propertyOwner: p.owner, propertyJob: p.job.ID, propertyContainer: p.job.SourceID, "atime": "off",
 		}}
-		if err := r.receive(ctx, opening, spec, progress); err != nil {
+		if err := p.receive(ctx, opening, spec); err != nil {
 			return fmt.Errorf("receive snapshot %s: %w", step.GUID, err)
 		}
 		if roleOf(step) == roleImage {
-			claimed.arrived(arrivalOf(step, owner))
+			claimed.arrived(arrivalOf(step, p.owner))
 		}
 		if next == nil && i+1 < len(steps) {
-			next = openStream(ctx, source, request(steps[i+1]))
+			next = openStream(ctx, p.source, p.streamOf(steps[i+1]))
 		}
 	}
 	return nil
+}
+
+// streamOf is what asks for a step's stream.
+func (p *replication) streamOf(step lineage.Step) StreamRequest {
+	return StreamRequest{JobID: p.job.ID, To: step.GUID, From: step.Base, Embed: p.embed}
 }
 
 // roleOf tells what a step brings. That it is an image is the peer's word, which gives nobody anything: the label only
@@ -250,59 +246,20 @@ func roleOf(step lineage.Step) string {
 	return roleReplica
 }
 
-// takeOver makes a stream that another job of this owner left half received this job's own, to be resumed. Nobody receives it:
-// its snapshot is among those that this job has claimed, and the claim fails when somebody has let go of one since the plan.
-func (r *run) takeOver(ctx context.Context, owner string, steps []lineage.Step, inventory lineage.Inventory) error {
-	claimed := guidsOf(steps)
-	own := incomingDataset(r.job.ID) + "-"
-	for _, dataset := range inventory.Datasets {
-		left := dataset.ResumeToken != "" && strings.HasPrefix(dataset.Name, incomingPrefix) && dataset.Properties[propertyOwner] == owner
-		if !left || strings.HasPrefix(dataset.Name, own) {
-			continue
-		}
-		point, err := r.pool.DescribeToken(ctx, dataset.ResumeToken)
-		if err != nil || !slices.Contains(claimed, point.To) {
-			continue // whoever it is of finds out
-		}
-		r.log.Info("takes over what another job left half received", zap.String("dataset", dataset.Name), zap.Stringer("snapshot", point.To), zap.Uint64("bytes", point.Bytes))
-		err = r.pool.Rename(ctx, dataset.Name, replicaDataset(r.job.ID, nextReplica(inventory, r.job.ID)))
-		if errors.Is(err, errdefs.ErrNotFound) {
-			return planAgain(err) // its job has dropped it just now
-		}
-		if err != nil { // then it is sent anew
-			r.log.Warn("could not take over what another job left", zap.String("dataset", dataset.Name), zap.Error(err))
-			continue
-		}
-		return nil
-	}
-	return nil
-}
-
-// interrupted are the job's datasets whose stream was cut off.
-func (r *run) interrupted(ctx context.Context) ([]lineage.Dataset, error) {
-	inventory, err := r.pool.Inventory(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return slices.DeleteFunc(inventory.Datasets, func(dataset lineage.Dataset) bool {
-		return dataset.ResumeToken == "" || !strings.HasPrefix(dataset.Name, incomingDataset(r.job.ID)+"-")
-	}), nil
-}
-
 // resume completes the stream that an earlier attempt of this job left half received, and tells whether it changed anything.
-func (r *run) resume(ctx context.Context, source Source, manifest Manifest, interrupted []lineage.Dataset, embed bool, progress *progress) (bool, error) {
+func (p *replication) resume(ctx context.Context, interrupted []lineage.Dataset) (bool, error) {
 	for _, dataset := range interrupted {
-		err := r.resumeInto(ctx, source, manifest, dataset, embed, progress)
-		if r.options.Observe.Resumed != nil {
-			r.options.Observe.Resumed(err)
+		err := p.resumeInto(ctx, dataset)
+		if p.options.Observe.Resumed != nil {
+			p.options.Observe.Resumed(err)
 		}
-		if errors.Is(err, errdefs.ErrExhausted) || err != nil && errdefs.Retryable(err) && !errors.Is(err, errdefs.ErrStale) {
+		if p.keepsPart(err) {
 			return false, err
 		}
 		if err != nil {
 			// The token leads nowhere any more (consumed, its snapshot gone, refused): what it stands for is dropped and sent anew.
-			r.log.Warn("drops a partly received stream", zap.String("dataset", dataset.Name), zap.Error(err))
-			if err := r.pool.AbortReceive(ctx, dataset.Name); err != nil {
+			p.log.Warn("drops a partly received stream", zap.String("dataset", dataset.Name), zap.Error(err))
+			if err := p.pool.AbortReceive(ctx, dataset.Name); err != nil {
 				return false, err
 			}
 		}
@@ -311,57 +268,57 @@ func (r *run) resume(ctx context.Context, source Source, manifest Manifest, inte
 	return false, nil
 }
 
-func (r *run) resumeInto(ctx context.Context, source Source, manifest Manifest, dataset lineage.Dataset, embed bool, progress *progress) error {
-	point, err := r.pool.DescribeToken(ctx, dataset.ResumeToken)
+// keepsPart tells whether what was partly received is of use after an error: where the token is not what is wrong. Of an error that
+// nobody knows, it is once.
+func (r *run) keepsPart(err error) bool {
+	switch errdefs.ClassOf(err) {
+	case errdefs.ErrExhausted, errdefs.ErrBusy, errdefs.ErrUnavailable, errdefs.ErrAborted:
+		return true
+	case errdefs.ErrInternal:
+		r.unexplainedResumes++
+		return r.unexplainedResumes == 1
+	default:
+		return false
+	}
+}
+
+func (p *replication) resumeInto(ctx context.Context, dataset lineage.Dataset) error {
+	point, err := p.pool.DescribeToken(ctx, dataset.ResumeToken)
 	if err != nil {
 		return err
 	}
-	for _, node := range manifest.Nodes {
+	for _, node := range p.manifest.Nodes {
 		if node.GUID != point.To {
 			continue
 		}
-		r.log.Info("resumes an interrupted stream", zap.String("dataset", dataset.Name), zap.Stringer("snapshot", point.To), zap.Uint64("bytes", point.Bytes))
-		request := StreamRequest{JobID: r.job.ID, To: point.To, From: point.From, Token: dataset.ResumeToken, Embed: embed}
-		return r.receive(ctx, openStream(ctx, source, request), ReceiveSpec{To: dataset.Name + "@" + lineage.TargetName(node), GUID: point.To, Continues: true}, progress)
+		p.log.Info("resumes an interrupted stream", zap.String("dataset", dataset.Name), zap.Stringer("snapshot", point.To), zap.Uint64("bytes", point.Bytes))
+		request := StreamRequest{JobID: p.job.ID, To: point.To, From: point.From, Token: dataset.ResumeToken, Embed: p.embed}
+		return p.receive(ctx, openStream(ctx, p.source, request), ReceiveSpec{To: dataset.Name + "@" + lineage.TargetName(node), GUID: point.To, Continues: true})
 	}
 	return errdefs.New(errdefs.ErrStale, "", "snapshot %s is no longer part of the lineage", point.To)
 }
 
-// settleReplicas moves what was received to where replicas live, now that all is there. What of it is not whole somebody
-// else has brought meanwhile; it goes, unless another job waits for it and will take it over.
-func (r *run) settleReplicas(ctx context.Context, inventory lineage.Inventory) error {
-	for _, dataset := range inventory.Datasets {
-		suffix, ok := strings.CutPrefix(dataset.Name, incomingDataset(r.job.ID)+"-")
-		if !ok {
-			continue
-		}
-		if dataset.ResumeToken != "" {
-			point, err := r.pool.DescribeToken(ctx, dataset.ResumeToken)
-			if err == nil && r.inFlight.isWanted(point.To) {
-				r.inFlight.leave(dataset.Name, point.To)
-				continue // taken over soon; if not, garbage collection finds it without an open job
-			}
-			if err := r.pool.AbortReceive(ctx, dataset.Name); err != nil && !errors.Is(err, errdefs.ErrNotFound) {
-				return err
-			}
-			if len(dataset.Snapshots) == 0 {
-				continue // it went with it
-			}
-		}
-		if err := r.pool.Rename(ctx, dataset.Name, displacedDataset(r.job.ID)+"-"+suffix); err != nil {
-			return err
-		}
-	}
-	return nil
+// turn is a replication's place among those that move data at a time. It is kept from plan to plan: who has waited for hours and has to plan
+// again does not wait again.
+type turn struct {
+	gate    Gate // nil: nobody waits
+	peer    string
+	release func() // nil without a place
 }
 
-// dropReplicas lets go of what a failed job received. What is whole others may count on by now, each for a part of it; garbage
-// collection knows them all, and takes what nobody wants.
-func (r *run) dropReplicas(ctx context.Context) error {
-	r.want(nil)
-	inventory, err := r.pool.Inventory(ctx)
-	if err != nil {
-		return err
+// take waits for the place, unless it is there.
+func (t *turn) take(ctx context.Context) (err error) {
+	if t.gate == nil || t.release != nil {
+		return nil
 	}
-	return r.settleReplicas(ctx, inventory)
+	t.release, err = t.gate.Acquire(ctx, t.peer)
+	return err
+}
+
+// end gives the place back, if there is one.
+func (t *turn) end() {
+	if t.release != nil {
+		t.release()
+		t.release = nil
+	}
 }

@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -40,6 +41,34 @@ func TestWhatAFollowerBroughtLeavesNoHalfOfTheLeader(t *testing.T) {
 	}
 	if left := f.leftovers(there); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// A copy of hours is not given up, nor what has come of it thrown away, for one error that nobody knows.
+func TestAnUnexplainedErrorCostsNothing(t *testing.T) {
+	f := newFleet(t, 2)
+	here, there := f.servers[0], f.servers[1]
+	source := f.create(here, "source")
+	f.settled(f.copy(source, there, agent.CopyRequest{}).ID, store.StatusRunning) // the image is there
+	const size = 4 << 20
+	f.write(source, "data/big", random(1, size))
+	frames, resumed := 0, 0
+	there.setFault(func(op, _ string) error {
+		switch {
+		case op == "receive:frame" && frames < 20:
+			if frames++; frames == 20 {
+				return errors.New("cannot allocate memory")
+			}
+		case op == "receive:started" && frames == 20:
+			if resumed++; resumed == 1 {
+				return errors.New("cannot allocate memory")
+			}
+		}
+		return nil
+	})
+	copied := f.settled(f.copy(source, there, agent.CopyRequest{}).ID, store.StatusRunning)
+	if moved := copied.LastOperation.Progress.BytesDone; resumed != 2 || moved > size*5/4 || f.hash(copied) != f.hash(source) {
+		t.Errorf("resumed %d times, %d bytes moved for %d", resumed, moved, size)
 	}
 }
 

@@ -363,7 +363,7 @@ func TestAFailedRestorePutsTheOldGenerationBack(t *testing.T) {
 	starts := 0
 	here.setFault(func(op, _ string) error {
 		if op == "start:before" {
-			if starts++; starts <= startAttempts {
+			if starts++; starts <= costlyAttempts {
 				return errdefs.New(errdefs.ErrInternal, "", "init dies")
 			}
 		}
@@ -397,7 +397,7 @@ func TestAFailedRestoreStartsBeforeItCleansUp(t *testing.T) {
 	starts := 0
 	here.setFault(func(op, object string) error {
 		switch {
-		case op == "start:before" && starts < startAttempts:
+		case op == "start:before" && starts < costlyAttempts:
 			starts++
 			return errdefs.New(errdefs.ErrInternal, "", "init dies")
 		case op == "destroy:before" && strings.HasPrefix(object, "hoody/incoming/"):

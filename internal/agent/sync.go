@@ -85,7 +85,7 @@ func (a *Agent) Sync(ctx context.Context, caller Caller, id string) (SyncResult,
 // renames and start.
 var syncOperation = operation{
 	phases: []phase{
-		{name: "replicate", do: (*run).replicate, patient: true},
+		{name: "replicate", do: (*run).replicate, patient: true, costly: true},
 		{name: "compare", do: (*run).compare},
 		{name: "clone", do: (*run).cloneOrFetchAgain, patient: true},
 		{name: "prepare", do: (*run).prepare, heavy: true},

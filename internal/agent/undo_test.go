@@ -12,8 +12,8 @@ import (
 	"github.com/hoodynetwork/hoody-agent/internal/store"
 )
 
-// startAttempts is how often an operation tries a start that fails for reasons nobody knows.
-const startAttempts = 3
+// costlyAttempts is how often an operation tries a start that fails for reasons nobody knows.
+const costlyAttempts = 3
 
 // initDies makes the starts of an instance fail until the operation gives up; then comes before the first.
 func initDies(s *server, then func()) {
@@ -22,7 +22,7 @@ func initDies(s *server, then func()) {
 		if op != "start:before" {
 			return nil
 		}
-		if starts++; starts <= startAttempts {
+		if starts++; starts <= costlyAttempts {
 			if starts == 1 {
 				then()
 			}
@@ -196,7 +196,7 @@ func TestUndoingOutlastsAHostThatIsShortOfEverything(t *testing.T) {
 	here.setFault(func(op, _ string) error {
 		switch op {
 		case "start:before":
-			if starts.Add(1) < 2*startAttempts { // all of the new generation, and all but the last of the old one
+			if starts.Add(1) < 2*costlyAttempts { // all of the new generation, and all but the last of the old one
 				return dark
 			}
 		case "configure:before":

@@ -291,8 +291,17 @@ func (d *Dialer) openMux(ctx context.Context, serverID string, secure net.Conn, 
 	return newSession(mux, serverID, config.MaxStreamWindowSize, expires), nil
 }
 
-// alertCertificateExpired is what crypto/tls sends when a client's certificate is not valid any more, or not yet (RFC 8446, 6.2).
-const alertCertificateExpired = tls.AlertError(45)
+// refuses tells whether an alert says that the other side does not accept our certificate (RFC 8446, 6.2): bad, of an unsupported kind,
+// revoked, unknown, of an unknown authority, access denied, required. Expired, 45, is not among them: that lasts until it is renewed or
+// a clock set. All others may come of a byte that was damaged on its way.
+func refuses(alert error) bool {
+	for _, refusal := range []tls.AlertError{42, 43, 44, 46, 48, 49, 116} {
+		if alert.Error() == refusal.Error() { // crypto/tls's own type is not exported
+			return true
+		}
+	}
+	return false
+}
 
 // classOfHandshake tells a peer that refuses or cannot prove itself from one that is not there.
 func classOfHandshake(err error) error {
@@ -302,11 +311,9 @@ func classOfHandshake(err error) error {
 	var invalid *tls.CertificateVerificationError
 	var alert *net.OpError
 	switch {
-	case errors.As(err, &alert) && alert.Op == "remote error" && alert.Err.Error() == alertCertificateExpired.Error():
-		return errdefs.ErrUnavailable // until ours is renewed, or a clock set
 	case errors.As(err, &invalid):
 		return errdefs.ErrPermissionDenied
-	case errors.As(err, &alert) && alert.Op == "remote error": // crypto/tls names alerts from the other side so
+	case errors.As(err, &alert) && alert.Op == "remote error" && refuses(alert.Err): // crypto/tls names alerts from the other side so
 		return errdefs.ErrPermissionDenied
 	default:
 		return errdefs.ErrUnavailable

@@ -104,8 +104,8 @@ func (p *Pool) receiveArgs(ctx context.Context, spec agent.ReceiveSpec) ([]strin
 // receive runs the command that args say and returns the GUID that the stream named, which has to be wanted unless that is 0.
 func (p *Pool) receive(ctx context.Context, args []string, wanted lineage.GUID, stream io.Reader) (lineage.GUID, error) {
 	reading, writing, err := os.Pipe()
-	if err != nil {
-		return 0, err
+	if err != nil { // of files there are too many open
+		return 0, fmt.Errorf("receive: %w", errdefs.New(errdefs.ErrUnavailable, "", "no pipe for the stream").WithCause(err))
 	}
 	defer writing.Close()
 	enlarge(writing)

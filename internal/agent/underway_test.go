@@ -1,0 +1,45 @@
+package agent
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
+)
+
+// What was promised counts as taken until the job ends, whether its stream is cut off or not.
+func TestRoomIsPromisedOnce(t *testing.T) {
+	var p promises
+	first, second := &progress{}, &progress{}
+	if !p.promise("a", first, 80, 80, 100) {
+		t.Fatal("80 of 100 are refused")
+	}
+	if p.promise("b", second, 30, 30, 100) {
+		t.Error("30 of 100 are promised beside 80")
+	}
+	first.bytes.Add(40) // and the pool has as much less; then its stream is cut off
+	if p.promise("b", second, 30, 30, 60) {
+		t.Error("what a cut stream was promised is promised to another")
+	}
+	again := &progress{}
+	if !p.promise("a", again, 40, 40, 60) {
+		t.Error("who comes back is refused what it was promised")
+	}
+	if !p.promise("b", second, 1, 30, 60) || second.promised.Load() != 20 {
+		t.Errorf("promised %d, want the 20 that are left", second.promised.Load())
+	}
+	if p.promise("c", &progress{}, 1, 30, 60) {
+		t.Error("more is promised than there is")
+	}
+	p.end("a")
+	if !p.promise("c", &progress{}, 40, 40, 60) {
+		t.Error("a promise outlives its job")
+	}
+}
+
+// A manifest that was made anew may lack what a plan stands on: that is a reason to plan again.
+func TestWhatAManifestLacksIsNotThere(t *testing.T) {
+	if _, err := (Manifest{}).send(StreamRequest{To: 1}); !errors.Is(err, errdefs.ErrNotFound) {
+		t.Errorf("got %v", err)
+	}
+}
