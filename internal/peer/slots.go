@@ -18,10 +18,11 @@ type slots struct {
 	byJob map[string]*slot
 }
 
-// slot is a place in the gate that streams of one job hold together.
+// slot is a place in the gate that streams of one job hold together, or wait for together.
 type slot struct {
 	streams int
-	granted chan struct{} // closed when release and err are set
+	giveUp  context.CancelFunc // of waiting for the place
+	granted chan struct{}      // closed when release and err are set
 	release func()
 	err     error
 }
@@ -36,27 +37,15 @@ func (s *slots) acquire(ctx context.Context, peer, jobID string) (release func()
 	key := peer + " " + jobID
 	s.mu.Lock()
 	shared := s.byJob[key]
-	if shared != nil && shared.streams < streamsPerSlot {
-		shared.streams++
-		s.mu.Unlock()
-		return s.join(ctx, key, shared)
+	if shared == nil || shared.streams == streamsPerSlot {
+		own := s.open(ctx, peer)
+		if shared == nil {
+			s.byJob[key] = own
+		}
+		shared = own
 	}
-	own := &slot{streams: 1, granted: make(chan struct{})}
-	if shared == nil {
-		s.byJob[key] = own
-	}
+	shared.streams++
 	s.mu.Unlock()
-	own.release, own.err = s.gate.Acquire(ctx, peer)
-	close(own.granted)
-	if own.err != nil {
-		s.leave(key, own)
-		return nil, own.err
-	}
-	return func() { s.leave(key, own) }, nil
-}
-
-// join waits with a slot for its place.
-func (s *slots) join(ctx context.Context, key string, shared *slot) (release func(), err error) {
 	select {
 	case <-shared.granted:
 		err = shared.err
@@ -68,6 +57,18 @@ func (s *slots) join(ctx context.Context, key string, shared *slot) (release fun
 		return nil, err
 	}
 	return func() { s.leave(key, shared) }, nil
+}
+
+// open begins to wait for a place, for as long as any stream is there that wants it: the first to ask may be the first to give up. The last one
+// to leave waits for the goroutine.
+func (s *slots) open(ctx context.Context, peer string) *slot {
+	ctx, giveUp := context.WithCancel(context.WithoutCancel(ctx))
+	own := &slot{giveUp: giveUp, granted: make(chan struct{})}
+	go func() {
+		defer close(own.granted)
+		own.release, own.err = s.gate.Acquire(ctx, peer)
+	}()
+	return own
 }
 
 // leave ends a stream's part of a slot; the last one gives the place back.
@@ -82,7 +83,8 @@ func (s *slots) leave(key string, left *slot) {
 	if !last {
 		return
 	}
-	<-left.granted // whoever asks for the place has its answer soon: its request is over, too
+	left.giveUp()
+	<-left.granted
 	if left.err == nil {
 		left.release()
 	}
