@@ -20,10 +20,10 @@ type fault struct {
 	mayFail bool
 }
 
-// moment is how far the sync has come when the fault strikes.
+// moment is how far the sync has come when the fault strikes. await waits for it, and tells whether it came in time to see it.
 type moment struct {
 	name  string
-	await func(s *story, bytes int64)
+	await func(s *story, sentBefore int64) bool
 }
 
 const faultBytes = 96 << 20 // what each sync has to move
@@ -64,17 +64,17 @@ func faults() []fault {
 }
 
 func moments() []moment {
-	arrived := func(share float64) func(*story, int64) {
-		return func(s *story, before int64) { s.arrived(before + int64(share*faultBytes)) }
+	sent := func(share float64) func(*story, int64) bool {
+		return func(s *story, before int64) bool { s.sending(before, int64(share*faultBytes)); return true }
 	}
-	phase := func(name string) func(*story, int64) {
-		return func(s *story, _ int64) { s.phaseOf(s.remote.id, name) }
+	phase := func(name string) func(*story, int64) bool {
+		return func(s *story, _ int64) bool { return s.phaseOf(s.remote.id, name) }
 	}
 	return []moment{
-		{"before the first byte", func(*story, int64) {}},
-		{"at 10 %", arrived(0.1)},
-		{"at 50 %", arrived(0.5)},
-		{"at 95 %", arrived(0.95)},
+		{"before the first byte", func(*story, int64) bool { return true }},
+		{"at 10 %", sent(0.1)},
+		{"at 50 %", sent(0.5)},
+		{"at 95 %", sent(0.95)},
 		{"in the swap", phase("swap")},
 		{"before the start", phase("start")},
 	}
@@ -116,10 +116,12 @@ func (s *story) faultCell(fault fault, moment moment, seed uint64) {
 	s.source.fill(s.ctx, "data/faults", faultBytes, seed)
 	s.a.run(s.ctx, "zpool sync tank")
 	old := s.remote.treeHash(s.ctx)
-	before := s.b.number(s.ctx, "zfs get -Hp -o value usedbychildren "+pool+"/hoody/incoming 2>/dev/null || echo 0")
+	before := s.sent(s.a)
 	began := time.Now()
 	s.must(s.b.api.Sync(s.ctx, s.remote.id))
-	moment.await(s, before)
+	if !moment.await(s, before) {
+		s.t.Logf("%s %s: it was over before it was seen", fault.name, moment.name)
+	}
 	fault.strike(s)
 	if fault.mend != nil {
 		fault.mend(s)
@@ -168,14 +170,17 @@ func (s *story) endedSync() contract.Container {
 	return container
 }
 
-// phaseOf waits until the operation on a container has begun a phase, or has gone past it.
-func (s *story) phaseOf(id, want string) {
+// phaseOf waits until the operation on a container has begun a phase, and tells whether it was seen in it and not past it.
+func (s *story) phaseOf(id, want string) bool {
 	s.t.Helper()
 	for {
 		container, err := s.b.api.Container(s.ctx, id)
 		s.must(err)
-		if container.Status != "copying" || container.Progress != nil && strings.EqualFold(container.Progress.Phase, want) {
-			return
+		if container.Progress != nil && strings.EqualFold(container.Progress.Phase, want) {
+			return true
+		}
+		if container.Status != "copying" {
+			return false
 		}
 		time.Sleep(pollInterval)
 	}
