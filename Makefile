@@ -16,7 +16,7 @@ ROUNDS   ?= 5
 E2E      ?= .
 # The race detector needs a C compiler; without one the tests run without it. The binary that is shipped has no C in it.
 RACE      ?= $(if $(shell command -v gcc),-race)
-TESTFLAGS ?= $(RACE) -shuffle=on -timeout 20m
+TESTFLAGS ?= $(RACE) -shuffle=on -timeout 60m
 
 .DEFAULT_GOAL := help
 

@@ -254,10 +254,14 @@ func TestAStreamEndsWithItsRight(t *testing.T) {
 	stop()
 	ctx, cancel := context.WithCancel(f.ctx)
 	cancel()
+	ends := 0
 	for _, err := range here.agent.StreamEvents(ctx, caller, agent.EventFilter{}, "") {
-		if !errors.Is(err, context.Canceled) {
+		if ends++; !errors.Is(err, context.Canceled) {
 			t.Errorf("a stream that nobody wants any more: %v", err)
 		}
+	}
+	if ends != 1 {
+		t.Errorf("a stream that nobody wants any more says %d times that it ends", ends)
 	}
 }
 

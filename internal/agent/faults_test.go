@@ -364,6 +364,12 @@ func (s *scene) nothingLeft() {
 	}
 }
 
+// applies tells whether a fault is one at a moment.
+func applies(what, when int) bool {
+	during := faultList[what].during
+	return during == nil || slices.Contains(during, moments[when].name)
+}
+
 // TestFaults plays every fault at every moment of a copy and of a sync when HOODY_FAULTS is "all" (make faults), else some of
 // them, which differ from run to run. A cell can be named: -run 'TestFaults/sync/cut_connection/50'.
 func TestFaults(t *testing.T) {
@@ -376,7 +382,7 @@ func TestFaults(t *testing.T) {
 	for _, operation := range []string{"copy", "sync"} {
 		for what := range faultList {
 			for when := range moments {
-				if during := faultList[what].during; during == nil || slices.Contains(during, moments[when].name) {
+				if applies(what, when) {
 					choices = append(choices, choice{operation, what, when})
 				}
 			}
@@ -388,7 +394,6 @@ func TestFaults(t *testing.T) {
 		choices = choices[:some]
 		slices.SortFunc(choices, func(x, y choice) int { return strings.Compare(x.operation, y.operation) })
 	}
-	before := len(ourGoroutines())
 	outcomes := map[choice]string{}
 	for scenes := 1; len(choices) > 0; scenes++ { // a fleet for each operation, and a new one now and then or after a failure
 		operation, left := choices[0].operation, len(choices)
@@ -430,6 +435,27 @@ func TestFaults(t *testing.T) {
 	}
 	_ = table.Flush()
 	t.Logf("how each ended, and what was sent more than without a fault:\n%s", text.String())
+}
+
+// No goroutine is left of what faults interrupted. It runs beside no other test, whose goroutines would count.
+func TestFaultsLeaveNoGoroutines(t *testing.T) {
+	before := len(ourGoroutines())
+	for _, operation := range []string{"copy", "sync"} {
+		t.Run(operation, func(t *testing.T) {
+			s := newScene(t, operation)
+			for range 2 {
+				what, when := rand.IntN(len(faultList)), rand.IntN(len(moments))
+				for !applies(what, when) {
+					what, when = rand.IntN(len(faultList)), rand.IntN(len(moments))
+				}
+				t.Run(faultList[what].name+"/"+moments[when].name, func(t *testing.T) {
+					defer func(outer testing.TB) { s.f.t = outer }(s.f.t)
+					s.f.t = t
+					s.play(operation, faultList[what], when)
+				})
+			}
+		})
+	}
 	noneLeakedSince(t, before)
 }
 

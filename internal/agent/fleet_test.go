@@ -56,11 +56,13 @@ type fleet struct {
 	substitute func(*agent.StreamRequest, []lineage.Node)
 	nodes      []lineage.Node
 
-	network *network                                        // nil: what is between the servers is a function call
-	watch   func(server string, pool agent.Pool) agent.Pool // sees what the agents do with their pools
-	drive   func(agent.Runtime) agent.Runtime               // stands between the agents and their runtimes
-	proxy   *etcdProxy                                      // nil: the store is reached directly
-	log     *zap.Logger                                     // of the agents; nil for none
+	network *network // nil: what is between the servers is a function call
+	// recordEvery is agent.Options.RecordInterval of servers that have none of their own.
+	recordEvery time.Duration
+	watch       func(server string, pool agent.Pool) agent.Pool // sees what the agents do with their pools
+	drive       func(agent.Runtime) agent.Runtime               // stands between the agents and their runtimes
+	proxy       *etcdProxy                                      // nil: the store is reached directly
+	log         *zap.Logger                                     // of the agents; nil for none
 }
 
 // server is one host. Its directory outlives its agent, as a host's disks do.
@@ -101,7 +103,7 @@ func (c *clock) advance(d time.Duration) { c.ahead.Add(int64(d)) }
 
 func newFleet(t testing.TB, size int, with ...func(*fleet)) *fleet {
 	t.Helper()
-	limit := 4 * time.Minute
+	limit := 15 * time.Minute
 	if _, measured := t.(*testing.B); measured {
 		limit = time.Hour // as long as it takes
 	}
@@ -174,7 +176,7 @@ func (s *server) start() {
 	gate := transfer.NewGate(4, 2)
 	work, err := agent.New(agent.Options{
 		Server: store.Server{ID: s.id, Name: s.id}, Store: records, Pool: watched, Runtime: driven, Peers: peers, StopTimeout: time.Second, NoForceStop: s.noForce, MaxOpenJobs: s.maxOpen,
-		RecordInterval: s.recorded, InspectInterval: s.reconciled, AcceptDecrypted: s.acceptDecrypted, AnswerGrace: s.grace, LimitSlack: s.slack,
+		RecordInterval: cmp.Or(s.recorded, f.recordEvery), InspectInterval: s.reconciled, AcceptDecrypted: s.acceptDecrypted, AnswerGrace: s.grace, LimitSlack: s.slack,
 		Transfers:       gate,
 		ExpiryInterval:  time.Hour, // the tests that are about it look themselves
 		ClockTrial:      -1,

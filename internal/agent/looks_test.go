@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/hoodynetwork/hoody-agent/internal/agent"
 	"github.com/hoodynetwork/hoody-agent/internal/lineage"
@@ -30,6 +31,7 @@ func (l *looks) Dataset(ctx context.Context, name string) (lineage.Dataset, erro
 func TestLooksAtThePool(t *testing.T) {
 	pools := make(map[string]*looks)
 	f := newFleet(t, 2, func(f *fleet) {
+		f.recordEvery = time.Hour // what notes records in the pool looks into it
 		f.watch = func(server string, pool agent.Pool) agent.Pool {
 			pools[server] = &looks{Pool: pool}
 			return pools[server]

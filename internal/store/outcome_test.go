@@ -239,7 +239,7 @@ func TestAReadFailsInTheWritersTurn(t *testing.T) {
 		return invoke(ctx, method, request, reply, conn, opts...)
 	}
 	lagging := beside(t, s, func(o *Options) {
-		o.UpdateTimeout = time.Second
+		o.UpdateTimeout = 5 * time.Second // and not a test's bound: that it waits is what must not be
 		o.dialOptions = []grpc.DialOption{grpc.WithChainUnaryInterceptor(intercept)}
 	})
 	runs := 0
@@ -369,7 +369,7 @@ func TestAWriteThatFillsTheStore(t *testing.T) {
 	t.Parallel()
 	s := openEmbedded(t)
 	update(t, s, func(tx *Tx) error { return tx.PutProject(Project{ID: "p1"}) })
-	lossy, arm := interfered(t, s, time.Second)
+	lossy, arm := interfered(t, s, 10*time.Second)
 	rename := func(alias string) (int64, error) {
 		return lossy.Update(testContext(t), func(tx *Tx) error {
 			project, err := tx.Project("p1")

@@ -262,7 +262,7 @@ func TestUpdateGivesUpOnEndlessConflicts(t *testing.T) {
 // A crowd on one record takes longer than one transaction may, and each of it has its turn.
 func TestACrowdIsNotATimeout(t *testing.T) {
 	t.Parallel()
-	const writers, each = 40, 20 * time.Millisecond
+	const writers, each = 40, 80 * time.Millisecond
 	s := openEmbedded(t, func(o *Options) { o.UpdateTimeout = writers * each / 2 })
 	var group errgroup.Group
 	for range writers {

@@ -7,8 +7,8 @@ import (
 
 func TestLimitsOfAPeerAndOfAll(t *testing.T) {
 	l := NewLimits(0, 1<<20)
-	take := func(peer string, n int) time.Duration { // how long a piece has to wait for that was asked for at one moment
-		now := time.Now()
+	now := time.Now()
+	take := func(peer string, n int) time.Duration { // how long a piece has to wait for that is asked for at this moment
 		var longest time.Duration
 		for _, limiter := range l.For(peer) {
 			longest = max(longest, limiter.(bandwidth).ReserveN(now, n).DelayFrom(now))

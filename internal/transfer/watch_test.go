@@ -55,7 +55,7 @@ func TestWindowsFollowTheRoundTripTime(t *testing.T) {
 	must(t, err)
 	first, err := f.dialer.session(t.Context(), bob)
 	must(t, err)
-	if first.window >= maxWindow {
+	if first.window > maxWindow/2 { // nothing is twice as large then
 		t.Skipf("a machine so busy that the loopback asks for a window of %d bytes", first.window)
 	}
 	rtt.Store(int64(longWay))
@@ -121,6 +121,9 @@ func TestASessionIsNotReplacedForItsOwnTraffic(t *testing.T) {
 	}), func(_ *ListenerConfig, dc *DialerConfig) { dc.pings = pings })
 	s, err := f.dialer.session(t.Context(), bob)
 	must(t, err)
+	if s.window > maxWindow/2 {
+		t.Skipf("a machine so busy that the loopback asks for a window of %d bytes", s.window)
+	}
 	busy.Store(true)
 	ticks(pings, 1)
 	for i, step := range []struct {

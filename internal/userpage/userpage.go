@@ -180,7 +180,8 @@ func (f Fleet) run(ctx context.Context, commands string, ids map[string]string) 
 		return "", fmt.Errorf("nothing is known for %v", unknown)
 	}
 	commands = strings.ReplaceAll(commands, "https://api.hoody.icu", f.API)
-	shell := exec.CommandContext(ctx, "bash", "-euc", `curl() { command curl --silent --show-error "$@"; }; `+commands)
+	// A server that cannot act for the moment says when to come back (503); what was accepted then counts once.
+	shell := exec.CommandContext(ctx, "bash", "-euc", `curl() { command curl --silent --show-error --retry 6 --header "Idempotency-Key: $RANDOM$RANDOM$RANDOM$RANDOM" "$@"; }; `+commands)
 	shell.Env = append(os.Environ(), "HOODY_TOKEN="+f.Token)
 	output, err := shell.Output()
 	if err != nil {

@@ -98,7 +98,7 @@ func (s *story) faultMatrix() {
 			if !full() && !slices.Contains(inTheGate, name) {
 				continue
 			}
-			if cells > 0 && s.late() {
+			if cells > 0 && s.later(untilMore) {
 				s.t.Logf("left out for want of time: %s", name)
 				continue
 			}
