@@ -31,14 +31,26 @@ const (
 // register adds the flags to a command.
 func (a *asking) register(cmd *cobra.Command) *cobra.Command {
 	cmd.Flags().StringVar(&a.socket, "socket", "", "the agent's admin `socket`; without, as the configuration says")
-	cmd.Flags().StringVarP(&a.output, "output", "o", outputTable, "table, for people, or json, for programs")
+	a.registerOutput(cmd)
 	return cmd
+}
+
+// registerOutput and checkOutput are for commands that show something and do without a running agent.
+func (a *asking) registerOutput(cmd *cobra.Command) {
+	cmd.Flags().StringVarP(&a.output, "output", "o", outputTable, "table, for people, or json, for programs")
+}
+
+func (a *asking) checkOutput() error {
+	if !slices.Contains([]string{outputTable, outputJSON}, a.output) {
+		return usageError(fmt.Errorf("--output must be table or json, is %q", a.output))
+	}
+	return nil
 }
 
 // client returns a client of the agent.
 func (a *asking) client() (*admin.Client, error) {
-	if !slices.Contains([]string{outputTable, outputJSON}, a.output) {
-		return nil, usageError(fmt.Errorf("--output must be table or json, is %q", a.output))
+	if err := a.checkOutput(); err != nil {
+		return nil, err
 	}
 	if a.socket != "" {
 		return admin.NewClient(a.socket), nil

@@ -32,16 +32,6 @@ func (p *program) lineageCommand() *cobra.Command {
 	})
 }
 
-// oneArgument takes exactly one argument, which is called name.
-func oneArgument(name string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) != 1 {
-			return usageError(fmt.Errorf("%s takes one %s, not %d", cmd.CommandPath(), name, len(args)))
-		}
-		return nil
-	}
-}
-
 // printRelative draws a relative and, below and to the right, its copies. branch leads to its first line, indent to the others.
 func printRelative(w io.Writer, r admin.Relative, branch, indent string) {
 	name := oneLine(r.Container.String())

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -134,10 +133,5 @@ func (f *pkiFlags) completeServer(p *program) (err error) {
 		return nil
 	}
 	f.server, err = p.serverID()
-	return err
-}
-
-func (p *program) say(format string, args ...any) error {
-	_, err := fmt.Fprintf(p.stdout, format, args...)
 	return err
 }

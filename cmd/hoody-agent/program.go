@@ -119,6 +119,11 @@ func (p *program) loadConfig() (config.Config, error) {
 	return cfg, nil
 }
 
+func (p *program) say(format string, args ...any) error {
+	_, err := fmt.Fprintf(p.stdout, format, args...)
+	return err
+}
+
 // usageError marks err; cobra has no type of its own for what it finds wrong.
 func usageError(err error) error { return fmt.Errorf("%w: %w", errUsage, err) }
 
@@ -131,6 +136,16 @@ func noArguments(cmd *cobra.Command, args []string) error {
 		return usageError(fmt.Errorf("%s has no command %q", cmd.CommandPath(), args[0]))
 	default:
 		return usageError(fmt.Errorf("%s takes no argument %q", cmd.CommandPath(), args[0]))
+	}
+}
+
+// oneArgument takes exactly one argument, which is called name.
+func oneArgument(name string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return usageError(fmt.Errorf("%s takes one %s, not %d", cmd.CommandPath(), name, len(args)))
+		}
+		return nil
 	}
 }
 

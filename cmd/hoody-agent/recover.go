@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -36,8 +35,8 @@ func (p *program) recoverCommand() *cobra.Command {
 			"Incus and the store; interrupt it if they are not to come.",
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !slices.Contains([]string{outputTable, outputJSON}, a.output) {
-				return usageError(fmt.Errorf("--output must be table or json, is %q", a.output))
+			if err := a.checkOutput(); err != nil {
+				return err
 			}
 			cfg, err := p.checkedConfig()
 			if err != nil {
@@ -61,7 +60,7 @@ func (p *program) recoverCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&apply, "apply", false, "write the records, and stamp the pool")
-	cmd.Flags().StringVarP(&a.output, "output", "o", outputTable, "table, for people, or json, for programs")
+	a.registerOutput(cmd)
 	return cmd
 }
 

@@ -70,7 +70,7 @@ type daemon struct {
 	started  time.Time
 }
 
-// node is an assembled agent. Its fields but api may be left out.
+// node is an assembled agent.
 type node struct {
 	api     http.Handler
 	admin   http.Handler                    // on the admin socket
@@ -119,7 +119,7 @@ func runReloading(ctx context.Context, cfg config.Config, log *zap.Logger, reloa
 	log.Info("starting", zap.String("version", b.version), zap.String("server_id", id))
 	warnAboutMountNamespace(log)
 
-	agent, err := assemble(ctx, d)
+	n, err := assemble(ctx, d)
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		log.Info("stopped before everything was there") // told to, while waiting for Incus or the store: no failure
 		return nil
@@ -127,54 +127,27 @@ func runReloading(ctx context.Context, cfg config.Config, log *zap.Logger, reloa
 	if err != nil {
 		return fmt.Errorf("start agent: %w", err)
 	}
-	agent.setDefaults()
-	defer func() { err = errors.Join(err, agent.close()) }()
-	if err := d.metrics.Watch(agent.sources); err != nil {
+	defer func() { err = errors.Join(err, n.close()) }()
+	if err := d.metrics.Watch(n.sources); err != nil {
 		return fmt.Errorf("watch agent: %w", err)
 	}
-	servers, err := openServers(d, agent)
+	servers, err := openServers(d, n)
 	if err != nil {
 		return err
 	}
-	return supervise(ctx, d, agent, servers, reloads)
-}
-
-func (n *node) setDefaults() {
-	if n.run == nil {
-		n.run = func(ctx context.Context) error { <-ctx.Done(); return nil }
-	}
-	if n.ready == nil {
-		ready := make(chan struct{})
-		close(ready)
-		n.ready = ready
-	}
-	if n.endStreams == nil {
-		n.endStreams = func() {}
-	}
-	if n.close == nil {
-		n.close = func() error { return nil }
-	}
-	if n.admin == nil {
-		n.admin = http.NotFoundHandler()
-	}
-	if n.reload == nil {
-		n.reload = func(config.Config) {}
-	}
-	if n.alive == nil {
-		n.alive = func() {}
-	}
+	return supervise(ctx, d, n, servers, reloads)
 }
 
 // supervise serves until ctx ends or something fails, and ends everything in order: first no new requests, then the
 // open ones are answered, then the work stops. The order matters: a request's answer may wait for a job.
-func supervise(ctx context.Context, d daemon, agent *node, servers *servers, reloads <-chan config.Config) error {
+func supervise(ctx context.Context, d daemon, n *node, servers *servers, reloads <-chan config.Config) error {
 	systemd := supervisor{log: d.log}
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWork()
 
 	group, running := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		if err := agent.run(work); err != nil {
+		if err := n.run(work); err != nil {
 			return fmt.Errorf("agent: %w", err)
 		}
 		if running.Err() == nil {
@@ -182,7 +155,7 @@ func supervise(ctx context.Context, d daemon, agent *node, servers *servers, rel
 		}
 		return nil
 	})
-	group.Go(func() error { d.health.Watch(work, agent.checks...); return nil })
+	group.Go(func() error { d.health.Watch(work, n.checks...); return nil })
 	group.Go(servers.serve)
 	group.Go(func() error {
 		for {
@@ -190,7 +163,7 @@ func supervise(ctx context.Context, d daemon, agent *node, servers *servers, rel
 			case <-running.Done():
 				return nil
 			case cfg := <-reloads:
-				agent.reload(cfg)
+				n.reload(cfg)
 			}
 		}
 	})
@@ -205,10 +178,10 @@ func supervise(ctx context.Context, d daemon, agent *node, servers *servers, rel
 	watching, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWatching()
 	// Watches the shutdown, too. Nobody waits for it: hanging in alive is what it is there to show.
-	go systemd.watch(watching, agent.alive)
+	go systemd.watch(watching, n.alive)
 
 	select {
-	case <-agent.ready:
+	case <-n.ready:
 		systemd.ready()
 		systemd.status("serving on " + servers.address())
 		d.log.Info("serving", zap.String("api", servers.address()))

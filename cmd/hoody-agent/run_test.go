@@ -94,6 +94,34 @@ func get(t *testing.T, url string) string {
 	return string(body)
 }
 
+// whole fills in what a test leaves out of a node: work that goes on until it is stopped, and parts that do nothing.
+func (n node) whole() *node {
+	if n.run == nil {
+		n.run = func(ctx context.Context) error { <-ctx.Done(); return nil }
+	}
+	if n.ready == nil {
+		ready := make(chan struct{})
+		close(ready)
+		n.ready = ready
+	}
+	if n.endStreams == nil {
+		n.endStreams = func() {}
+	}
+	if n.close == nil {
+		n.close = func() error { return nil }
+	}
+	if n.admin == nil {
+		n.admin = http.NotFoundHandler()
+	}
+	if n.reload == nil {
+		n.reload = func(config.Config) {}
+	}
+	if n.alive == nil {
+		n.alive = func() {}
+	}
+	return &n
+}
+
 func TestLifeOfADaemon(t *testing.T) {
 	cfg := testConfig(t)
 	told := systemd(t)
@@ -102,7 +130,7 @@ func TestLifeOfADaemon(t *testing.T) {
 	ready := make(chan struct{})
 	fake := func(_ context.Context, d daemon) (*node, error) {
 		d.metrics.ZFSCommand("zfs list", time.Millisecond, nil)
-		return &node{
+		return node{
 			api: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "server ", d.serverID) }),
 			run: func(ctx context.Context) error {
 				<-ctx.Done()
@@ -112,7 +140,7 @@ func TestLifeOfADaemon(t *testing.T) {
 			ready:   ready,
 			close:   func() error { order = append(order, "closed"); return nil },
 			sources: metrics.Sources{Jobs: func() []metrics.JobCount { return []metrics.JobCount{{Kind: "copy", State: "queued", Count: 7}} }},
-		}, nil
+		}.whole(), nil
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
@@ -158,7 +186,7 @@ func TestRequestsAreAnsweredAtShutdown(t *testing.T) {
 	arrived := make(chan struct{})
 	var working atomic.Bool
 	fake := func(context.Context, daemon) (*node, error) {
-		return &node{
+		return node{
 			api: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				close(arrived)
 				time.Sleep(200 * time.Millisecond) // ends by itself, within the grace
@@ -170,7 +198,7 @@ func TestRequestsAreAnsweredAtShutdown(t *testing.T) {
 				working.Store(false)
 				return nil
 			},
-		}, nil
+		}.whole(), nil
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
@@ -229,8 +257,7 @@ func TestFailures(t *testing.T) {
 				if test.name == "stuck work" {
 					stop()
 				}
-				n := test.node
-				return &n, test.err
+				return test.node.whole(), test.err
 			})
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("%v, want %s", err, test.want)

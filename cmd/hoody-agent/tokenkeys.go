@@ -34,7 +34,7 @@ func ensureTokenKeys(dir string) (tokenKeys, error) {
 		private, err = makeTokenKey(keys.private)
 	}
 	if err != nil {
-		return keys, fmt.Errorf("token key %s: %w", keys.private, err)
+		return keys, fmt.Errorf("token key: %w", err)
 	}
 	if _, err := os.Stat(keys.public); !errors.Is(err, fs.ErrNotExist) {
 		return keys, err
@@ -53,15 +53,15 @@ func readTokenKey(path string) (ed25519.PrivateKey, error) {
 	}
 	block, _ := pem.Decode(text)
 	if block == nil {
-		return nil, errors.New("is not a PEM file")
+		return nil, fmt.Errorf("%s is not a PEM file", path)
 	}
 	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
-		return nil, errors.New("cannot be parsed") // the cause might quote the key
+		return nil, fmt.Errorf("%s cannot be parsed", path) // the cause might quote the key
 	}
 	private, ok := key.(ed25519.PrivateKey)
 	if !ok {
-		return nil, fmt.Errorf("is %T, not Ed25519", key)
+		return nil, fmt.Errorf("%s is %T, not Ed25519", path, key)
 	}
 	return private, nil
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -215,8 +216,8 @@ func TestDoctorReadsTheTokenKey(t *testing.T) {
 	if err := os.WriteFile(keys.private, []byte("damaged"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := checkTokenKey(cfg); err == nil {
-		t.Error("a damaged key is well")
+	if err := checkTokenKey(cfg); err == nil || !strings.Contains(err.Error(), keys.private) {
+		t.Errorf("of a damaged key it says %v", err)
 	}
 }
 

@@ -3,20 +3,17 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
-	"slices"
 
 	"go.uber.org/zap"
 
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
-	"github.com/hoodynetwork/hoody-agent/internal/identity"
 	"github.com/hoodynetwork/hoody-agent/internal/store"
 )
 
 // accept runs the transaction that takes a caller's request on. Who was banned a moment ago is refused.
 func (a *Agent) accept(ctx context.Context, caller Caller, change func(*store.Tx) error) error {
 	revision, err := a.store.Update(ctx, a.accepting(caller, change))
-	return a.written(revision, err)
+	return a.outcome(revision, err)
 }
 
 // acceptOnce is accept for a request that may be sent again. change fills in the receipt; for a repetition it is not
@@ -33,7 +30,7 @@ func (a *Agent) acceptOnce(ctx context.Context, caller Caller, receipt *store.Re
 		return *receipt, err
 	})
 	*receipt, caller.Once.Repeated = known, repeated
-	return a.written(revision, err)
+	return a.outcome(revision, err)
 }
 
 // repeats tells, once the request is accepted, whether it had been before.
@@ -56,13 +53,14 @@ func (a *Agent) accepting(caller Caller, change func(*store.Tx) error) func(*sto
 // update runs a transaction that nobody in particular asked for.
 func (a *Agent) update(ctx context.Context, change func(*store.Tx) error) error {
 	revision, err := a.store.Update(ctx, a.told("", change))
-	return a.written(revision, err)
+	return a.outcome(revision, err)
 }
 
-// written makes of a transaction's outcome what its caller has to know. When it is none, this agent's reads show what was written.
-func (a *Agent) written(revision int64, err error) error {
+// outcome makes of what an update returned the error that its caller has to know: none if the transaction is written, be it that the
+// mirror does not show it yet.
+func (a *Agent) outcome(revision int64, err error) error {
 	if err != nil && revision > 0 {
-		// Written; only the mirror is behind. Who asked must hear of it: a private key is told only once.
+		// Who asked must hear that it is written: a private key is told only once.
 		a.log.Warn("the mirror is behind what was written", zap.Int64("revision", revision), zap.Error(err))
 		return nil
 	}
@@ -107,8 +105,8 @@ func (a *Agent) newJob(kind store.JobKind, container store.Container, caller Cal
 	}
 }
 
-// hold makes the job the container's one operation.
-func hold(tx *store.Tx, container *store.Container, job store.Job) error {
+// assignJob makes the job the container's one operation.
+func assignJob(tx *store.Tx, container *store.Container, job store.Job) error {
 	if container.JobID != "" {
 		return operationInProgress()
 	}
@@ -128,8 +126,8 @@ func refusedAs(err error, code string) error {
 	return err
 }
 
-// checkServer makes sure that a server exists, lives and has room for another job and, if asked, another container.
-func (a *Agent) checkServer(tx *store.Tx, id string, newContainer bool) (store.Server, error) {
+// serverForJob returns a server that lives and takes another job.
+func (a *Agent) serverForJob(tx *store.Tx, id string) (store.Server, error) {
 	server, err := tx.Server(id)
 	if errors.Is(err, errdefs.ErrNotFound) {
 		return store.Server{}, resourceNotFound("Server")
@@ -144,15 +142,21 @@ func (a *Agent) checkServer(tx *store.Tx, id string, newContainer bool) (store.S
 	if len(mirror.OpenJobs(id)) >= a.options.MaxOpenJobs {
 		return store.Server{}, errdefs.New(errdefs.ErrUnavailable, "", "Server %s has too many operations in progress", server.Name)
 	}
-	if !newContainer {
-		return server, nil
+	return server, nil
+}
+
+// checkServerForContainer makes sure that a server lives, takes another job and has room for another container.
+func (a *Agent) checkServerForContainer(tx *store.Tx, id string) error {
+	server, err := a.serverForJob(tx, id)
+	if err != nil {
+		return err
 	}
 	if err := refuseDraining(server); err != nil {
-		return store.Server{}, err
+		return err
 	}
 	// Counted in the mirror: creates that arrive together may pass the limit by a few, which a capacity bears and a
 	// counter that every create of a server writes would not.
-	return server, a.checkRoom(server, len(mirror.ContainersOnServer(id)))
+	return a.checkRoom(server, len(a.store.Mirror().ContainersOnServer(id)))
 }
 
 // checkOverfull refuses work on a server that has more containers than its limit. One that is just full goes on.
@@ -188,40 +192,19 @@ func enrol(tx *store.Tx, container *store.Container, project store.Project, name
 			}
 		}
 	}
-	if err := tx.ClaimUnique(store.UniqueContainerName, project.ID, container.Name, container.ID); err != nil {
-		return taken(err, "CONTAINER_NAME_IN_USE", "Container name already in use in this project")
+	if err := claimName(tx, *container); err != nil {
+		return err
 	}
-	if container.SSHPublicKey != "" {
-		fingerprint, err := identity.Fingerprint(container.SSHPublicKey)
-		if err != nil {
-			return invalidField("/ssh_public_key", "must be one SSH public key in authorized_keys form")
-		}
-		if err := tx.ClaimUnique(store.UniqueSSHKey, "", fingerprint, container.ID); err != nil {
-			return taken(err, "SSH_PUBLIC_KEY_IN_USE", "SSH public key already in use")
-		}
+	if err := claimKey(tx, *container); err != nil {
+		return err
 	}
 	project.Containers++
 	return tx.PutProject(project)
 }
 
-func taken(err error, code, message string) error {
-	if errors.Is(err, errdefs.ErrAlreadyExists) {
-		return errdefs.New(errdefs.ErrAlreadyExists, code, "%s", message)
-	}
-	return err
-}
-
 func invalidField(path, rule string) error {
 	return errdefs.New(errdefs.ErrInvalid, "VALIDATION_ERROR", "Validation failed").
 		WithData([]map[string]string{{"instancePath": path, "message": rule}})
-}
-
-// keyFor returns the container's public key: the caller's, or a fresh pair whose private half goes to the caller alone.
-func keyFor(given, comment string) (public, private string, err error) {
-	if given != "" {
-		return given, "", nil
-	}
-	return identity.NewUserKey(comment)
 }
 
 // view completes a container with what its API object shows, from the mirror.
@@ -241,76 +224,4 @@ func (a *Agent) view(container store.Container) ContainerView {
 		}
 	}
 	return view
-}
-
-// await waits for a job to end and returns its failure, if it failed, in the class it failed with. It gives up on a server that is gone for longer than
-// its agent takes to be restarted; the job goes on when the server is back.
-func (a *Agent) await(ctx context.Context, job store.Job) (store.Job, error) {
-	ended, err := a.waitJob(ctx, job)
-	if err != nil {
-		return store.Job{}, fmt.Errorf("wait for job %s of container %s: %w", job.ID, job.ContainerID, err)
-	}
-	if ended.State != store.JobDone && ended.Error != nil {
-		return ended, asError(*ended.Error)
-	}
-	return ended, nil
-}
-
-// errServerGone is behind the answer to a request whose server went away after the request was accepted.
-var errServerGone = errors.New("the server is gone")
-
-func (a *Agent) waitJob(ctx context.Context, job store.Job) (store.Job, error) {
-	for {
-		bounded, cancel := context.WithTimeout(ctx, a.options.AnswerGrace/10)
-		ended, err := a.store.WaitJob(bounded, job.ServerID, job.ID)
-		expired := err != nil && bounded.Err() != nil && ctx.Err() == nil
-		cancel()
-		if !expired {
-			return ended, err
-		}
-		if alive, seen := a.store.Mirror().Alive(job.ServerID); !alive && a.now().Sub(seen) > a.options.AnswerGrace {
-			return store.Job{}, errdefs.New(errdefs.ErrUnavailable, "", "The container's server does not answer; the operation goes on when it does").WithCause(errServerGone)
-		}
-	}
-}
-
-// hostFailure gives the failure of a job that was accepted the route's code for what the container's host could not do, unless it has a code of its
-// own. Its class goes no further: what a pool or a runtime says of itself, such as "permission denied", is not about the caller.
-func hostFailure(failed *errdefs.Error, code string) *errdefs.Error {
-	if failed.Code != "" {
-		return failed
-	}
-	return errdefs.New(errdefs.ErrInternal, code, "%s", failed.Message).WithCause(failed)
-}
-
-// awaitReceipt waits for the job that a request was accepted with, be it this time or earlier: then the caller may have
-// lost sight of the container.
-func (a *Agent) awaitReceipt(ctx context.Context, caller Caller, receipt store.Receipt) (store.Job, error) {
-	if caller.repeats() {
-		if _, err := a.readContainer(ctx, caller, receipt.ContainerID); err != nil {
-			return store.Job{}, err
-		}
-	}
-	return a.await(ctx, store.Job{ID: receipt.JobID, ServerID: receipt.ServerID, ContainerID: receipt.ContainerID})
-}
-
-// withLateKeys adds to a copy's inherited keys those that the source was given between the request and the freeze.
-func withLateKeys(keys []string, job store.Job) []string {
-	keys = slices.Clone(keys)
-	for _, key := range job.LateKeys {
-		if !slices.Contains(keys, key) {
-			keys = append(keys, key)
-		}
-	}
-	return keys
-}
-
-// inheritedKeys are the keys that may be in a copy's files and are not the copy's: the source's and what the source inherited. The order
-// counts: Job.KnownKeys is a length of this list, which grows at its end only while a freeze is pending.
-func inheritedKeys(source store.Container) []string {
-	keys := slices.Clone(source.InheritedKeys)
-	if source.SSHPublicKey != "" && !slices.Contains(keys, source.SSHPublicKey) {
-		keys = append(keys, source.SSHPublicKey)
-	}
-	return keys
 }

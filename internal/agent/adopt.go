@@ -17,7 +17,7 @@ func (r *run) adopt(ctx context.Context, name string) error {
 	if err != nil || len(instance.Snapshots) == 0 {
 		return err
 	}
-	displaced, err := r.pool.Dataset(ctx, displacedDataset(r.job.ID))
+	displaced, err := r.pool.Dataset(ctx, generationDataset(r.job.ID))
 	if err != nil {
 		return err
 	}

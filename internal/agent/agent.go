@@ -84,15 +84,15 @@ type Agent struct {
 	log      *zap.Logger
 	now      func() time.Time
 
-	freezes       *freezeRounds
-	manifests     *manifestCache
-	inFlight      *inFlight
-	underWay      transfersUnderWay
-	promises      promises
-	heavy         *semaphore.Weighted // a slot per heavy phase
-	lastStart     atomic.Int64        // when a start of what is new ended, in ns
-	starts        *semaphore.Weighted // a slot per start of what is new
-	settingsTurns *turns              // by container
+	freezes        *freezeRounds
+	manifests      *manifestCache
+	inFlight       *inFlight
+	underWay       transfersUnderWay
+	promises       promises
+	heavy          *semaphore.Weighted // a slot per heavy phase
+	lastFirstStart atomic.Int64        // when a start of what is new ended, in ns
+	starts         *semaphore.Weighted // a slot per start of what is new
+	settingsTurns  *turns              // by container
 
 	sampling  sync.Mutex    // held while files are looked at
 	measuring chan struct{} // a slot per instance being measured
@@ -212,7 +212,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.checkStamp(ctx); err != nil {
 		return fmt.Errorf("compare pool and records: %w", err)
 	}
-	a.holdOpenJobs(nil)
+	a.suspendOpenJobs(nil)
 	a.refreshSizes(ctx)
 	lease, err := a.register(ctx)
 	if err != nil {

@@ -61,7 +61,7 @@ func (a *Agent) cancel(tx *store.Tx, job store.Job) error {
 	if job.Kind != store.JobCopy && job.Kind != store.JobSync {
 		return stateConflict("A %s cannot be cancelled", job.Kind)
 	}
-	if err := a.refuseHeld(job.ID); err != nil {
+	if err := a.refuseSuspended(job.ID); err != nil {
 		return err
 	}
 	if job.CancelledAt != nil {
@@ -94,7 +94,7 @@ func (r *run) awaitPredecessor(ctx context.Context) error {
 	if r.job.After == "" {
 		return nil
 	}
-	if err := r.refuseHeld(r.job.After); err != nil { // the agent that took the request could not know
+	if err := r.refuseSuspended(r.job.After); err != nil { // the agent that took the request could not know
 		return err
 	}
 	_, err := r.store.WaitJob(ctx, r.serverID, r.job.After)

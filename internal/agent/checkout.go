@@ -191,10 +191,10 @@ func (r *run) swap(ctx context.Context) error {
 	if err := r.keepUndo(ctx, current, worth); err != nil {
 		return err
 	}
-	if err := r.displace(ctx, current, displacedDataset(r.job.ID)); err != nil {
+	if err := r.displace(ctx, current, generationDataset(r.job.ID)); err != nil {
 		return err
 	}
-	if err := r.giveUpReservation(ctx, displacedDataset(r.job.ID), before); err != nil {
+	if err := r.giveUpReservation(ctx, generationDataset(r.job.ID), before); err != nil {
 		return err
 	}
 	if err := r.adopt(ctx, instance); err != nil {
@@ -293,7 +293,7 @@ func (r *run) swapBack(ctx context.Context) error {
 	if swapped && r.job.Generation.Marker.GUID == 0 {
 		return errdefs.New(errdefs.ErrInternal, "", "the journal is older than %s: the generation there was finished later", current)
 	}
-	aside := displacedDataset(r.job.ID)
+	aside := generationDataset(r.job.ID)
 	if _, err := r.pool.Dataset(ctx, aside); swapped && r.job.Kind != store.JobCopy && errors.Is(err, errdefs.ErrNotFound) {
 		// Without the old generation the new one is all there is; it stays.
 		return errdefs.New(errdefs.ErrInternal, "", "the displaced generation %s is gone", aside)
@@ -410,6 +410,6 @@ func (r *run) downMillis() int64 {
 
 // Configuration keys of the runtime that a checkout sets.
 const (
-	configAutostart = "boot.autostart"
-	configIDMap     = "volatile.last_state.idmap"
+	configAutostart = ConfigAutostart
+	configIDMap     = ConfigIDMap
 )

@@ -92,7 +92,7 @@ func (c *collection) run(ctx context.Context) error {
 // round looks at pool and records and carries out some of what follows from them; more tells that there is more to do.
 func (c *collection) round(ctx context.Context) (more bool, err error) {
 	// The pool before the records: what is made later is not in it, and what moves later is not found.
-	written, err := c.pool.Activity(ctx, strings.TrimSuffix(generationsPrefix, "/"))
+	written, err := c.pool.Activity(ctx, generationsParent)
 	if err != nil {
 		return false, err
 	}

@@ -33,14 +33,14 @@ func (a *Agent) Copy(ctx context.Context, caller Caller, sourceID string, reques
 		if !settled(source.Status) {
 			return stateConflict("Container cannot be copied while it is %s", source.Status)
 		}
-		if _, err := a.checkServer(tx, source.ServerID, false); err != nil {
+		if _, err := a.serverForJob(tx, source.ServerID); err != nil {
 			return err
 		}
 		serverID := request.TargetServerID
 		if serverID == "" {
 			serverID = source.ServerID
 		}
-		if _, err := a.checkServer(tx, serverID, true); err != nil {
+		if err := a.checkServerForContainer(tx, serverID); err != nil {
 			return err
 		}
 		container = copyRecord(source, request, store.Container{
@@ -68,7 +68,7 @@ func (a *Agent) Copy(ctx context.Context, caller Caller, sourceID string, reques
 			return err
 		}
 		receipt = receiptOf(job)
-		return hold(tx, &container, job)
+		return assignJob(tx, &container, job)
 	})
 	if err != nil {
 		return CopyResult{}, err
@@ -160,9 +160,9 @@ var copyOperation = operation{
 		{name: "clone", do: (*run).cloneOrFetchAgain, patient: true},
 		{name: "prepare", do: (*run).prepare, heavy: true},
 		{name: "instance", do: (*run).createCopyInstance, heavy: true},
-		{name: "swap", do: (*run).swap, binding: true},
-		{name: "start", do: (*run).startCopy, outlastsRuntime: true, binding: true, startsNew: true},
-		{name: "finish", do: (*run).finishCopy, concluding: true, binding: true},
+		{name: "swap", do: (*run).swap, uncancellable: true},
+		{name: "start", do: (*run).startCopy, outlastsRuntime: true, uncancellable: true, firstStart: true},
+		{name: "finish", do: (*run).finishCopy, concluding: true, uncancellable: true},
 	},
 	undo: (*run).undoCopy,
 }
@@ -208,7 +208,7 @@ func (r *run) startCopy(ctx context.Context) error {
 // dropStub destroys the empty dataset that the runtime made and the swap displaced, or leaves it to collection: somebody may hold it, which is no
 // reason to give up the copy. Anything that is not clearly it stays.
 func (r *run) dropStub(ctx context.Context) error {
-	stub, err := r.pool.Dataset(ctx, displacedDataset(r.job.ID))
+	stub, err := r.pool.Dataset(ctx, generationDataset(r.job.ID))
 	if errors.Is(err, errdefs.ErrNotFound) {
 		return nil
 	}

@@ -40,7 +40,7 @@ func (a *Agent) CreateContainer(ctx context.Context, caller Caller, projectID st
 		if err := allow(caller, project, store.PermissionEdit, resourceNotFound("Resource")); err != nil {
 			return err
 		}
-		if _, err := a.checkServer(tx, request.ServerID, true); err != nil {
+		if err := a.checkServerForContainer(tx, request.ServerID); err != nil {
 			return refusedAs(err, "CONTAINER_CREATE_DISPATCH_FAILED")
 		}
 		container = createRecord(request, store.Container{
@@ -53,7 +53,7 @@ func (a *Agent) CreateContainer(ctx context.Context, caller Caller, projectID st
 		}
 		job := a.newJob(store.JobCreate, container, caller)
 		receipt = receiptOf(job)
-		return hold(tx, &container, job)
+		return assignJob(tx, &container, job)
 	})
 	if err != nil {
 		return CreateResult{}, err
@@ -103,7 +103,7 @@ var createOperation = operation{
 	phases: []phase{
 		{name: "instance", do: (*run).createInstance, heavy: true},
 		{name: "prepare", do: (*run).prepareCreated, heavy: true},
-		{name: "start", do: (*run).startCreated, outlastsRuntime: true, startsNew: true},
+		{name: "start", do: (*run).startCreated, outlastsRuntime: true, firstStart: true},
 		{name: "finish", do: (*run).finishCreate, concluding: true},
 	},
 	undo: (*run).undoCreate,

@@ -3,12 +3,8 @@ package agent
 import (
 	"context"
 	"errors"
-	"slices"
-	"time"
 
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
-	"github.com/hoodynetwork/hoody-agent/internal/identity"
-	"github.com/hoodynetwork/hoody-agent/internal/lineage"
 	"github.com/hoodynetwork/hoody-agent/internal/store"
 )
 
@@ -27,7 +23,7 @@ func (a *Agent) DeleteContainer(ctx context.Context, caller Caller, id string) e
 		if len(container.PendingFreezes) > 0 {
 			return errdefs.New(errdefs.ErrBusy, "RESOURCE_IN_USE", "Resource is currently in use: a copy is about to be taken from this container")
 		}
-		if _, err := a.checkServer(tx, container.ServerID, false); err != nil {
+		if _, err := a.serverForJob(tx, container.ServerID); err != nil {
 			return refusedAs(err, "EXTERNAL_SERVICE_ERROR")
 		}
 		job = a.newJob(store.JobDelete, container, caller)
@@ -37,7 +33,7 @@ func (a *Agent) DeleteContainer(ctx context.Context, caller Caller, id string) e
 			}
 		}
 		container.Status = store.StatusDeleting
-		return hold(tx, &container, job)
+		return assignJob(tx, &container, job)
 	})
 	if err != nil {
 		return err
@@ -91,12 +87,12 @@ func (r *run) moveAside(ctx context.Context) error {
 	if err == nil && dataset.Properties[propertyContainer] != r.job.ContainerID {
 		return nil // a stub of the runtime, or not the agent's: the runtime removes what it made
 	}
-	if err := r.displace(ctx, current, displacedDataset(r.job.ID)); err != nil {
+	if err := r.displace(ctx, current, generationDataset(r.job.ID)); err != nil {
 		return err
 	}
 	instance, err := r.runtime.Instance(ctx, InstanceName(r.job.ContainerID))
 	if err == nil {
-		err = r.giveUpReservation(ctx, displacedDataset(r.job.ID), instance)
+		err = r.giveUpReservation(ctx, generationDataset(r.job.ID), instance)
 	}
 	if errors.Is(err, errdefs.ErrNotFound) {
 		return nil
@@ -160,49 +156,13 @@ func (a *Agent) deleteRecords(tx *store.Tx, container store.Container) error {
 	return tx.DeleteContainer(container.ID)
 }
 
-// addTombstone records that snapshots of a container were deleted on purpose; those of earlier deletions stay recorded.
-func (a *Agent) addTombstone(tx *store.Tx, container store.Container, deleted []lineage.GUID) error {
-	return bury(tx, container.ID, container.ServerID, a.now(), deleted)
-}
-
-func bury(tx *store.Tx, containerID, serverID string, now time.Time, deleted []lineage.GUID) error {
-	if len(deleted) == 0 {
-		return nil
-	}
-	tombstone, err := tx.Tombstone(containerID)
-	if err != nil && !errors.Is(err, errdefs.ErrNotFound) {
-		return err
-	}
-	tombstone.ContainerID, tombstone.ServerID, tombstone.DeletedAt = containerID, serverID, now
-	for _, guid := range deleted {
-		if !slices.Contains(tombstone.Snapshots, guid) {
-			tombstone.Snapshots = append(tombstone.Snapshots, guid)
-		}
-	}
-	return tx.PutTombstone(tombstone)
-}
-
-func guidsIn(snapshots []store.Snapshot) []lineage.GUID {
-	guids := make([]lineage.GUID, 0, len(snapshots))
-	for _, snapshot := range snapshots {
-		guids = append(guids, snapshot.GUID)
-	}
-	return guids
-}
-
 // releaseNames gives back what a container held in its project and in the fleet.
 func (a *Agent) releaseNames(tx *store.Tx, container store.Container) error {
-	if err := tx.ReleaseUnique(store.UniqueContainerName, container.ProjectID, container.Name, container.ID); err != nil {
+	if err := releaseName(tx, container); err != nil {
 		return err
 	}
-	if container.SSHPublicKey != "" {
-		fingerprint, err := identity.Fingerprint(container.SSHPublicKey)
-		if err != nil {
-			return err
-		}
-		if err := tx.ReleaseUnique(store.UniqueSSHKey, "", fingerprint, container.ID); err != nil {
-			return err
-		}
+	if err := releaseKey(tx, container); err != nil {
+		return err
 	}
 	project, err := tx.Project(container.ProjectID)
 	if errors.Is(err, errdefs.ErrNotFound) {
@@ -227,7 +187,7 @@ func (r *run) backFromAside(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = r.pool.Rename(ctx, displacedDataset(r.job.ID), ContainerDataset(r.job.ContainerID))
+	err = r.pool.Rename(ctx, generationDataset(r.job.ID), ContainerDataset(r.job.ContainerID))
 	if errors.Is(err, errdefs.ErrNotFound) || errors.Is(err, errdefs.ErrAlreadyExists) {
 		return nil
 	}

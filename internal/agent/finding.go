@@ -16,7 +16,7 @@ type Finding struct {
 
 // degradation is why the records are not trusted, as of the last check, and what is not done for that.
 type degradation struct {
-	mu      sync.Mutex
-	finding *Finding        // nil: they are
-	held    map[string]bool // jobs that are not continued: open when records were read that the agent does not trust
+	mu        sync.Mutex
+	finding   *Finding        // nil: they are
+	suspended map[string]bool // jobs that are not continued: open when records were read that the agent does not trust
 }

@@ -298,7 +298,7 @@ func TestAFailedSyncStartsOnlyWhatItStopped(t *testing.T) {
 		}
 		here.setFault(nil)
 		// Somebody stops the copy while its sync is under way, and then the sync fails.
-		return errors.Join(errdefs.ErrInternal, here.runtime.ForceStop(f.ctx, agent.InstanceName(copied.ID)))
+		return errors.Join(errdefs.ErrFailedPrecondition, here.runtime.ForceStop(f.ctx, agent.InstanceName(copied.ID)))
 	})
 	f.must(second(here.agent.Sync(f.ctx, caller, copied.ID)))
 	if failed := f.ended(copied.ID); failed.LastOperation.State != store.JobFailed {

@@ -129,21 +129,26 @@ func (i *inspection) container(s scene, container store.Container, instances []I
 		i.add(FindingFilesGone, container.ID, filesHint(s.inventory, container),
 			"the files of container %s (%s) are not in %s", container.ID, container.Name, InstanceDataset(name))
 	}
-	reason := ""
-	switch {
-	case !runs && !stands:
-		reason = reasonAllGone
-	case !runs:
-		reason = reasonInstanceGone
-	case !stands:
-		reason = reasonFilesGone
-	}
+	reason := lossReason(runs, stands)
 	switch {
 	case reason != "" && (container.Status != store.StatusFailed || container.FailureReason != reason):
 		i.failed[container.ID] = reason
 	case reason == "" && container.Status == store.StatusFailed:
 		i.found = append(i.found, container.ID)
 	}
+}
+
+// lossReason is why a container fails of which the instance or the files are not there; empty when both are.
+func lossReason(runs, stands bool) string {
+	switch {
+	case !runs && !stands:
+		return reasonAllGone
+	case !runs:
+		return reasonInstanceGone
+	case !stands:
+		return reasonFilesGone
+	}
+	return ""
 }
 
 // filesHint tells where a container's files went, if they are still in the pool: generations that were displaced are its, too, but

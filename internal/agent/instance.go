@@ -11,7 +11,8 @@ import (
 
 // What operations have in common that make an instance, work on it and take it away.
 
-// instanceSpec describes a container to the runtime. Autostart stays off until the job ends: only the job starts it.
+// instanceSpec describes a container to the runtime. Autostart, which an instance is made without, stays off until the job
+// ends: only the job starts it.
 func (r *run) instanceSpec(container store.Container, config map[string]string) InstanceSpec {
 	return InstanceSpec{
 		Name:        InstanceName(container.ID),
@@ -21,7 +22,6 @@ func (r *run) instanceSpec(container store.Container, config map[string]string) 
 		Config:      config,
 		RootSize:    r.job.RootSize,
 		IDMap:       r.job.IDMap,
-		Protected:   true,
 	}
 }
 
@@ -43,7 +43,7 @@ func (r *run) restoreAutostart(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return r.runtime.Configure(ctx, InstanceName(container.ID), map[string]string{configAutostart: strconv.FormatBool(container.Autostart)})
+	return r.runtime.Configure(ctx, InstanceName(container.ID), map[string]string{ConfigAutostart: strconv.FormatBool(container.Autostart)})
 }
 
 // removeInstance deletes the job's instance, if it is the job's.

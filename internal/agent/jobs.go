@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -46,7 +47,7 @@ func (a *Agent) performJobs(ctx context.Context, trusted uint64) error {
 	for {
 		jobs := a.store.Mirror().OpenJobs(a.serverID)
 		if loads := a.store.Mirror().Loads(); loads != trusted {
-			if err := a.holdReturned(ctx, atWork); err != nil {
+			if err := a.suspendReturned(ctx, atWork); err != nil {
 				a.log.Warn("jobs are not taken up until records and pool are compared", zap.Error(err))
 				if err := sleep(ctx, trustPause); err != nil {
 					return err
@@ -56,7 +57,7 @@ func (a *Agent) performJobs(ctx context.Context, trusted uint64) error {
 			trusted = loads
 		}
 		for _, job := range jobs {
-			if a.refuseHeld(job.ID) != nil {
+			if a.refuseSuspended(job.ID) != nil {
 				continue
 			}
 			mu.Lock()
@@ -123,45 +124,56 @@ func (a *Agent) perform(ctx context.Context, job store.Job, cancelled context.Co
 	}
 	release()
 	op := operationOf(r.job.Kind)
-	first := 0
-	for i, p := range op.phases {
-		if p.name == r.job.Phase {
-			first = i
-		}
-	}
 	if r.job.Phase != phaseUndo {
-		for _, p := range op.phases[first:] {
-			if err := r.step(ctx, p); err != nil {
-				if ctx.Err() != nil {
-					return
-				}
-				if journalled := r.journal(ctx, func(job *store.Job) {
-					job.Phase, job.Error = phaseUndo, jobError(err)
-					if job.CancelledAt != nil && !p.binding { // the source refuses it then, and that may be heard before
-						job.Error = jobError(errCancelled)
-					}
-				}); journalled != nil {
-					r.finished(ctx) // ended already, perhaps: the answer to that was lost
-					return
-				}
-				break
+		failed, uncancellable := r.performPhases(ctx, op)
+		switch {
+		case !r.job.Open():
+			r.finished(ctx)
+			return
+		case failed == nil || ctx.Err() != nil:
+			return
+		}
+		if err := r.journal(ctx, func(job *store.Job) {
+			job.Phase, job.Error = phaseUndo, jobError(failed)
+			if job.CancelledAt != nil && !uncancellable { // the source refuses it then, and that may be heard before
+				job.Error = jobError(errCancelled)
 			}
-			if !r.job.Open() {
-				r.finished(ctx)
-				return
-			}
+		}); err != nil {
+			r.finished(ctx) // ended already, perhaps: the answer to that was lost
+			return
 		}
 	}
-	undo := phase{name: phaseUndo, do: op.undo, patient: true, outlastsRuntime: true, binding: true}
-	if err := r.step(ctx, undo); err != nil && ctx.Err() == nil {
-		// Something is left that the job could not take back; garbage collection knows it by hoody:job.
-		r.log.Error("undo failed", zap.Error(err))
-		if err := r.finish(ctx, r.failure(), r.abandon); err != nil {
-			r.log.Error("failed job not ended; it comes up again", zap.Error(err))
-			_ = sleep(ctx, time.Second)
-		}
-	}
+	r.undoOrAbandon(ctx, op)
 	r.finished(ctx)
+}
+
+// performPhases does the phases from the one that the journal names on, until the job has ended. It returns why one failed for good, and
+// whether that one could not be cancelled.
+func (r *run) performPhases(ctx context.Context, op operation) (failed error, uncancellable bool) {
+	first := max(0, slices.IndexFunc(op.phases, func(p phase) bool { return p.name == r.job.Phase }))
+	for _, p := range op.phases[first:] {
+		if err := r.step(ctx, p); err != nil {
+			return err, p.uncancellable
+		}
+		if !r.job.Open() {
+			break
+		}
+	}
+	return nil, false
+}
+
+// undoOrAbandon takes back what a failed operation did. Something may be left that it cannot take back; garbage collection knows it by hoody:job.
+func (r *run) undoOrAbandon(ctx context.Context, op operation) {
+	undo := phase{name: phaseUndo, do: op.undo, patient: true, outlastsRuntime: true, uncancellable: true}
+	err := r.step(ctx, undo)
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	r.log.Error("undo failed", zap.Error(err))
+	if err := r.finish(ctx, r.failure(), r.abandon); err != nil {
+		r.log.Error("failed job not ended; it comes up again", zap.Error(err))
+		_ = sleep(ctx, time.Second)
+	}
 }
 
 // abandon ends a job that could not be undone. What it held of others and what it took over is not lost with it.
@@ -186,7 +198,7 @@ func (r *run) abandon(tx *store.Tx, job *store.Job, container *store.Container) 
 
 // step runs the phase until it succeeds, fails for good, the job is cancelled, or ctx ends.
 func (r *run) step(ctx context.Context, p phase) error {
-	if p.binding {
+	if p.uncancellable {
 		return r.attempt(ctx, p)
 	}
 	if r.job.CancelledAt != nil {
@@ -204,7 +216,7 @@ func (r *run) step(ctx context.Context, p phase) error {
 // attempt journals the intent and does the phase, again and again while its errors allow.
 func (r *run) attempt(ctx context.Context, p phase) error {
 	if r.job.Phase != p.name {
-		if err := r.note(ctx, p, func(job *store.Job) { job.Phase, job.Attempts = p.name, 0 }); err != nil {
+		if err := r.journalPhase(ctx, p, func(job *store.Job) { job.Phase, job.Attempts = p.name, 0 }); err != nil {
 			return err
 		}
 	}
@@ -239,7 +251,7 @@ func (r *run) attempt(ctx context.Context, p phase) error {
 		}
 		pause := pauses.next(r.job.Progress)
 		log.Warn("phase will be tried again", zap.Duration("pause", pause), zap.Error(err))
-		if err := r.note(ctx, p, func(job *store.Job) {
+		if err := r.journalPhase(ctx, p, func(job *store.Job) {
 			job.Attempts = attempt
 			if p.name != phaseUndo { // then it is why the operation failed that counts, not what is in the way of undoing it
 				job.Error = jobError(err)

@@ -12,29 +12,26 @@ import (
 	"github.com/hoodynetwork/hoody-agent/internal/store"
 )
 
-// note is journalIn, but goes on without where the phase is urgent and the store away.
-func (r *run) note(ctx context.Context, p phase, change func(*store.Job)) error {
-	if !p.urgent {
-		return r.journalIn(ctx, p, change)
+// journalPhase is journal with the phase's patience. A concluding one tries until the job or ctx ends: the container runs on what was done
+// already. An urgent one goes on without a note after urgentNote.
+func (r *run) journalPhase(ctx context.Context, p phase, change func(*store.Job)) error {
+	work := ctx
+	if p.urgent {
+		var cancel context.CancelFunc
+		work, cancel = context.WithTimeout(ctx, urgentNote)
+		defer cancel()
 	}
-	bounded, cancel := context.WithTimeout(ctx, urgentNote)
-	defer cancel()
-	err := r.journalIn(bounded, p, change)
-	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
-		r.log.Warn("goes on without a note in the journal", zap.String("phase", p.name), zap.Error(err))
-		return nil
-	}
-	return err
-}
-
-// journalIn is journal for a phase. In a concluding one nothing but the end of the job or of ctx is a reason to give up: the
-// container runs on what was done already.
-func (r *run) journalIn(ctx context.Context, p phase, change func(*store.Job)) error {
 	delay := backoff.NewExponentialBackOff()
 	delay.InitialInterval, delay.MaxInterval = 200*time.Millisecond, 30*time.Second
 	for {
-		err := r.journal(ctx, change)
-		if err == nil || !p.concluding || !r.job.Open() || ctx.Err() != nil || errors.Is(err, errdefs.ErrNotFound) {
+		err := r.journal(work, change)
+		switch {
+		case err == nil:
+			return nil
+		case work.Err() != nil && ctx.Err() == nil:
+			r.log.Warn("goes on without a note in the journal", zap.String("phase", p.name), zap.Error(err))
+			return nil
+		case !p.concluding || !r.job.Open() || ctx.Err() != nil || errors.Is(err, errdefs.ErrNotFound):
 			return err
 		}
 		r.log.Warn("journal will be tried again", zap.String("phase", p.name), zap.Error(err))
@@ -45,7 +42,7 @@ func (r *run) journalIn(ctx context.Context, p phase, change func(*store.Job)) e
 }
 
 // journal changes the job's record; it waits for the store as long as ctx lives, since nothing may be done that is not
-// written down, but for what is urgent (note). ErrStale means that the job is finished already.
+// written down, but for what is urgent (journalPhase). ErrStale means that the job is finished already.
 func (r *run) journal(ctx context.Context, change func(*store.Job)) error {
 	return r.record(ctx, func(tx *store.Tx, job *store.Job) error {
 		change(job)
@@ -82,8 +79,8 @@ func (r *run) record(ctx context.Context, change func(*store.Tx, *store.Job) err
 	return err
 }
 
-// finish ends the job's record together with the container's: change gets the container, without this job's hold on it.
-// change nil leaves the container otherwise as it is; a container that is gone is no error.
+// finish ends the job's record together with the container's: change gets the container, without this job's hold on it. A container that
+// is gone is no error, and is not changed.
 func (r *run) finish(ctx context.Context, state store.JobState, change func(*store.Tx, *store.Job, *store.Container) error) error {
 	return r.record(ctx, func(tx *store.Tx, job *store.Job) error {
 		job.State = state
@@ -102,10 +99,8 @@ func (r *run) finish(ctx context.Context, state store.JobState, change func(*sto
 			container.JobID = ""
 		}
 		status := container.Status
-		if change != nil {
-			if err := change(tx, job, &container); err != nil {
-				return err
-			}
+		if err := change(tx, job, &container); err != nil {
+			return err
 		}
 		if container.JobID != "" {
 			container.Status = status // the container is the job's that supersedes this one

@@ -13,8 +13,10 @@ import (
 // which the runtime does not look at (Incus lists only containers, custom, images, buckets and virtual-machines).
 const (
 	containersParent  = "containers" // the runtime's, see InstanceDataset
-	incomingPrefix    = "hoody/incoming/"
-	generationsPrefix = "hoody/generations/"
+	incomingParent    = poolParent + "/incoming"
+	incomingPrefix    = incomingParent + "/"
+	generationsParent = poolParent + "/generations"
+	generationsPrefix = generationsParent + "/"
 )
 
 // Local user properties that tell what a dataset is. Children inherit user properties, so only local values count.
@@ -39,7 +41,7 @@ func prepareLayout(ctx context.Context, pool Pool) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range []string{poolParent, "hoody/incoming", "hoody/generations", recordsDataset} {
+	for _, name := range []string{poolParent, incomingParent, generationsParent, recordsDataset} {
 		if _, exists := inventory.Dataset(name); exists {
 			continue
 		}
@@ -62,8 +64,8 @@ func generationProperties(container store.Container, jobID string) Properties {
 	}
 }
 
-func incomingDataset(jobID string) string  { return incomingPrefix + jobID }
-func displacedDataset(jobID string) string { return generationsPrefix + jobID }
+func incomingDataset(jobID string) string   { return incomingPrefix + jobID }
+func generationDataset(jobID string) string { return generationsPrefix + jobID }
 
 // heldByOthers filters a pool's holdings to what an owner must not bring under the same GUID: what is not his, apart from
 // images, which his containers and a stranger's may both be made from. Each owner brings an image of his own.

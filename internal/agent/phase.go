@@ -24,16 +24,16 @@ type phase struct {
 	concluding bool
 	// costly phases have done hours of work that is thrown away when they are given up.
 	costly bool
-	// binding phases are not ended by a cancellation: it comes too late.
-	binding bool
+	// uncancellable phases are past the point where a cancellation could take effect.
+	uncancellable bool
 	// urgent phases end the time that a container is down. They go on even while the store takes no notes: the phase before, where the journal is then,
 	// may be repeated after them.
 	urgent bool
 	// Of heavy phases, which keep the host busy and wait for nobody, a few run at a time: fifty copies that arrive at once would
 	// otherwise starve everything else on it, the server's lease included.
 	heavy bool
-	// Of starts of what is new a few run at a time, too, as long as the others come to an end. They have turns of their own: a start may hang.
-	startsNew bool
+	// firstStart phases boot a container for the first time. They have a limit of their own, apart from heavy, because a boot may hang.
+	firstStart bool
 }
 
 // givesUp tells whether an attempt, counted from one, was the last; unexplained is how many of them ended for reasons that nobody knows, or that
@@ -106,7 +106,7 @@ var unknownOperation = operation{
 
 // slotFor waits until a phase may run. It fails when ctx ends first.
 func (r *run) slotFor(ctx context.Context, p phase) (release func(), err error) {
-	if p.startsNew {
+	if p.firstStart {
 		return r.turnToStart(ctx)
 	}
 	if !p.heavy {
@@ -125,10 +125,10 @@ func (r *run) turnToStart(ctx context.Context) (release func(), err error) {
 		wait, cancel := context.WithTimeout(ctx, startTurn)
 		err := r.starts.Acquire(wait, 1)
 		cancel()
-		switch last := time.Unix(0, r.lastStart.Load()); {
+		switch last := time.Unix(0, r.lastFirstStart.Load()); {
 		case err == nil:
 			return func() {
-				r.lastStart.Store(time.Now().UnixNano())
+				r.lastFirstStart.Store(time.Now().UnixNano())
 				r.starts.Release(1)
 			}, nil
 		case ctx.Err() != nil:

@@ -69,8 +69,6 @@ type Pool interface {
 	// ErrAborted: cut off, resume. ErrStale: the base or token no longer fits, plan again. ErrCorrupt: not a valid stream.
 	// ErrWrongSnapshot: refused before anything was made of it.
 	Receive(ctx context.Context, spec ReceiveSpec, stream io.Reader) error
-	// ResumeToken returns the token of a partly received dataset, or "" when there is none.
-	ResumeToken(ctx context.Context, dataset string) (string, error)
 	// DescribeToken decodes a token without acting on it.
 	DescribeToken(ctx context.Context, token string) (ResumePoint, error)
 	// AbortReceive drops partly received state; none is success. A dataset that holds nothing else goes with it.

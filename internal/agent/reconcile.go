@@ -71,7 +71,7 @@ func (a *Agent) LookAround(ctx context.Context) error {
 		return err
 	}
 	i := inspect(seen)
-	a.note(i.findings)
+	a.noteFindings(i.findings)
 	if err := a.observeChanged(ctx, seen); err != nil {
 		return err
 	}
@@ -121,7 +121,7 @@ func (a *Agent) observeChanged(ctx context.Context, seen scene) error {
 func (a *Agent) noteMarked(ctx context.Context) error {
 	seen, err := a.scene(ctx)
 	if err == nil {
-		a.note(inspect(seen).findings)
+		a.noteFindings(inspect(seen).findings)
 	}
 	return err
 }
@@ -156,7 +156,7 @@ func (a *Agent) scene(ctx context.Context) (s scene, err error) {
 }
 
 // note keeps the findings, with the time since when they hold, and logs what is new and what is over.
-func (a *Agent) note(found []Finding) {
+func (a *Agent) noteFindings(found []Finding) {
 	slices.SortFunc(found, func(x, y Finding) int {
 		return cmp.Or(strings.Compare(x.Code, y.Code), strings.Compare(x.Object, y.Object))
 	})
@@ -220,15 +220,7 @@ func (a *Agent) lossOf(ctx context.Context, id string) (reason string, err error
 		return "", err
 	}
 	stands := err == nil && dataset.Properties[propertyContainer] == id
-	switch {
-	case !runs && !stands:
-		return reasonAllGone, nil
-	case !runs:
-		return reasonInstanceGone, nil
-	case !stands:
-		return reasonFilesGone, nil
-	}
-	return "", nil
+	return lossReason(runs, stands), nil
 }
 
 // changeIdle changes a container of this server that no operation works on; one that is busy or gone is left alone.
@@ -249,7 +241,7 @@ func (a *Agent) changeIdle(ctx context.Context, id string, change func(*store.Co
 // takeBack moves a dataset that the runtime would destroy in its own time among the agent's generations, where only garbage
 // collection does. Nobody else works on it: its instance is gone.
 func (a *Agent) takeBack(ctx context.Context, name string) error {
-	aside := displacedDataset(newJobID(a.now()))
+	aside := generationDataset(newJobID(a.now()))
 	err := a.pool.Rename(ctx, name, aside)
 	if errors.Is(err, errdefs.ErrNotFound) {
 		return nil // the runtime was faster

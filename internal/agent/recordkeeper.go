@@ -20,7 +20,7 @@ import (
 // come. It is for one goroutine.
 type recordKeeper struct {
 	*Agent
-	written map[string][sha256.Size]byte // digest of each file, by name; nil before the first pass
+	sums    map[string][sha256.Size]byte // digest of each file, by name; nil before the first pass
 	changed map[string]bool              // containers that something was heard of since the last write
 }
 
@@ -35,7 +35,7 @@ func (a *Agent) keepRecords(ctx context.Context) error {
 	defer pause.Stop()
 	for {
 		var due <-chan time.Time
-		if len(k.changed) > 0 || k.written == nil {
+		if len(k.changed) > 0 || k.sums == nil {
 			due = pause.C
 		}
 		select {
@@ -57,7 +57,7 @@ func (a *Agent) keepRecords(ctx context.Context) error {
 func (k *recordKeeper) hear(change store.Change) {
 	switch {
 	case change.Resync:
-		k.written = nil
+		k.sums = nil
 	case change.Kind == store.KindProject:
 		for _, container := range k.store.Mirror().ContainersInProject(change.ID) {
 			if container.ServerID == k.serverID {
@@ -80,7 +80,7 @@ func (k *recordKeeper) hear(change store.Change) {
 // that are not the pool's touch neither: the files may be the only ones left.
 func (k *recordKeeper) write(ctx context.Context) {
 	if k.Degraded() != nil {
-		k.written = nil // for when they are trusted again
+		k.sums = nil // for when they are trusted again
 		clear(k.changed)
 		return
 	}
@@ -98,13 +98,13 @@ func (k *recordKeeper) write(ctx context.Context) {
 
 // writeFiles replaces the files of what changed; at the first pass it compares all of them.
 func (k *recordKeeper) writeFiles(ctx context.Context) error {
-	if k.written == nil {
+	if k.sums == nil {
 		return k.withTree(ctx, recordsDataset, func(mount Mount) error { return k.compareAll(mount.Root()) })
 	}
 	update := make(map[string][]byte) // nil for a file that goes
 	for id := range k.changed {
 		name := recordFileName(id)
-		known, exists := k.written[name]
+		known, exists := k.sums[name]
 		if k.gone(id) {
 			if exists {
 				update[name] = nil
@@ -152,12 +152,12 @@ func (k *recordKeeper) compareAll(root *os.Root) error {
 			update[name] = nil
 		}
 	}
-	k.written = make(map[string][sha256.Size]byte, len(files))
+	k.sums = make(map[string][sha256.Size]byte, len(files))
 	for name, data := range files {
-		k.written[name] = sha256.Sum256(data)
+		k.sums[name] = sha256.Sum256(data)
 	}
 	if err := k.replace(root, update); err != nil {
-		k.written = nil
+		k.sums = nil
 		return err
 	}
 	clear(k.changed)
@@ -175,13 +175,13 @@ func (k *recordKeeper) replace(root *os.Root, update map[string][]byte) error {
 			if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("remove record file %s: %w", name, err)
 			}
-			delete(k.written, name)
+			delete(k.sums, name)
 			continue
 		}
 		if err := replaceFile(root, name, data); err != nil {
 			return fmt.Errorf("write record file %s: %w", name, err)
 		}
-		k.written[name] = sha256.Sum256(data)
+		k.sums[name] = sha256.Sum256(data)
 	}
 	return syncDirectory(root)
 }

@@ -11,7 +11,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
-	"github.com/hoodynetwork/hoody-agent/internal/identity"
 	"github.com/hoodynetwork/hoody-agent/internal/store"
 )
 
@@ -313,7 +312,7 @@ func (r *Recoverer) writeContainer(ctx context.Context, recovered RecoveredConta
 				return err
 			}
 		}
-		if err := claimFor(tx, container); err != nil {
+		if err := errors.Join(claimName(tx, container), claimKey(tx, container)); err != nil {
 			return err
 		}
 		if err := tx.PutHistory(recovered.history); err != nil {
@@ -326,33 +325,14 @@ func (r *Recoverer) writeContainer(ctx context.Context, recovered RecoveredConta
 
 // releaseClaims gives up what the former record held and the new one does not.
 func releaseClaims(tx *store.Tx, was, now store.Container) error {
+	var failed error
 	if was.Name != now.Name {
-		if err := tx.ReleaseUnique(store.UniqueContainerName, was.ProjectID, was.Name, was.ID); err != nil {
-			return err
-		}
+		failed = releaseName(tx, was)
 	}
-	if was.SSHPublicKey == "" || was.SSHPublicKey == now.SSHPublicKey {
-		return nil
+	if was.SSHPublicKey != now.SSHPublicKey {
+		failed = errors.Join(failed, releaseKey(tx, was))
 	}
-	fingerprint, err := identity.Fingerprint(was.SSHPublicKey)
-	if err != nil {
-		return err
-	}
-	return tx.ReleaseUnique(store.UniqueSSHKey, "", fingerprint, was.ID)
-}
-
-func claimFor(tx *store.Tx, container store.Container) error {
-	if err := tx.ClaimUnique(store.UniqueContainerName, container.ProjectID, container.Name, container.ID); err != nil {
-		return err
-	}
-	if container.SSHPublicKey == "" {
-		return nil
-	}
-	fingerprint, err := identity.Fingerprint(container.SSHPublicKey)
-	if err != nil {
-		return err
-	}
-	return tx.ClaimUnique(store.UniqueSSHKey, "", fingerprint, container.ID)
+	return failed
 }
 
 // putAside renames record files that nothing was read from, so that they are not written over.

@@ -103,12 +103,8 @@ func (p *recoveryPlanner) settle(result *RecoveredContainer) {
 	container.SnapshotCount = countUserSnapshots(result.history)
 	failed := func(reason string) { container.Status, container.FailureReason = store.StatusFailed, reason }
 	switch {
-	case !runs && !stands:
-		failed(reasonAllGone)
-	case !runs:
-		failed(reasonInstanceGone)
-	case !stands:
-		failed(reasonFilesGone)
+	case !runs || !stands:
+		failed(lossReason(runs, stands))
 	case !complete:
 		failed("It was not finished when its records were lost")
 	case container.Status != store.StatusFailed || isLossReason(container.FailureReason):

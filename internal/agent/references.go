@@ -19,7 +19,7 @@ const basesAfterRecovery = 7 * 24 * time.Hour
 func references(serverID string, now time.Time, inventory lineage.Inventory, records store.References, building map[string][]lineage.GUID, left map[string]bool,
 	written map[string]Activity,
 ) lineage.References {
-	m := marker{
+	m := markPhase{
 		serverID: serverID, records: records, left: left,
 		containers: make(map[string]*store.Container), open: make(map[string]*store.Job),
 		refs: lineage.References{
@@ -56,7 +56,7 @@ const worthRollback = 1 << 20
 
 // markHeads marks what retired generations hold that is in no snapshot: files that were displaced and are kept no more, where other snapshots keep the
 // dataset. One that a record still takes for the container's files, whatever is in their place, is left as it is.
-func (m *marker) markHeads(inventory lineage.Inventory, written map[string]Activity) {
+func (m *markPhase) markHeads(inventory lineage.Inventory, written map[string]Activity) {
 	present := make(map[lineage.GUID]bool)
 	for _, container := range m.records.Containers {
 		present[container.Generation.Marker.GUID] = true
@@ -70,8 +70,8 @@ func (m *marker) markHeads(inventory lineage.Inventory, written map[string]Activ
 	}
 }
 
-// marker collects references.
-type marker struct {
+// markPhase collects what is referred to, as the mark phase of a collector does.
+type markPhase struct {
 	serverID   string
 	records    store.References
 	containers map[string]*store.Container
@@ -80,14 +80,14 @@ type marker struct {
 	refs       lineage.References
 }
 
-func (m *marker) want(guid lineage.GUID, format string, args ...any) {
+func (m *markPhase) want(guid lineage.GUID, format string, args ...any) {
 	if guid != 0 {
 		m.refs.Wanted[guid] = append(m.refs.Wanted[guid], fmt.Sprintf(format, args...))
 	}
 }
 
 // markContainers marks what generations stand on: here as snapshots, and what copies elsewhere were made from here as bases.
-func (m *marker) markContainers() {
+func (m *markPhase) markContainers() {
 	for _, container := range m.records.Containers {
 		generation := container.Generation
 		if container.ServerID == m.serverID {
@@ -108,7 +108,7 @@ func (m *marker) markContainers() {
 }
 
 // markAfterRecovery marks as bases what copies elsewhere may stand on, for some time after this server's records were recovered.
-func (m *marker) markAfterRecovery(now time.Time, inventory lineage.Inventory) {
+func (m *markPhase) markAfterRecovery(now time.Time, inventory lineage.Inventory) {
 	parent, _ := inventory.Dataset(poolParent)
 	recovered, err := time.Parse(time.RFC3339, parent.Properties[propertyRecovered])
 	if err != nil || now.Sub(recovered) > basesAfterRecovery {
@@ -136,7 +136,7 @@ func (m *marker) markAfterRecovery(now time.Time, inventory lineage.Inventory) {
 }
 
 // markHistories marks listed snapshots. A list without a container is a puzzle, and not for this one to solve: it counts.
-func (m *marker) markHistories() {
+func (m *markPhase) markHistories() {
 	for _, history := range m.records.Histories {
 		name, container := history.ContainerID, m.containers[history.ContainerID]
 		if container != nil {
@@ -151,7 +151,7 @@ func (m *marker) markHistories() {
 }
 
 // markJobs marks what open jobs of this server, and those that read from it, have written down or build on.
-func (m *marker) markJobs(building map[string][]lineage.GUID) {
+func (m *markPhase) markJobs(building map[string][]lineage.GUID) {
 	for _, job := range m.open {
 		if job.ServerID != m.serverID && job.SourceServerID != m.serverID {
 			continue
@@ -192,7 +192,7 @@ func (m *marker) markJobs(building map[string][]lineage.GUID) {
 }
 
 // sortDatasets tells the agent's datasets from others', and those that are somebody's files from those that nobody runs on.
-func (m *marker) sortDatasets(inventory lineage.Inventory) {
+func (m *markPhase) sortDatasets(inventory lineage.Inventory) {
 	present := make(map[string]bool) // containers whose files are where they belong
 	for _, dataset := range inventory.Datasets {
 		if container := m.residentOf(dataset); container != nil {
@@ -207,7 +207,7 @@ func (m *marker) sortDatasets(inventory lineage.Inventory) {
 }
 
 // residentOf returns the container of this server whose present files a dataset holds, or nil.
-func (m *marker) residentOf(dataset lineage.Dataset) *store.Container {
+func (m *markPhase) residentOf(dataset lineage.Dataset) *store.Container {
 	id, ok := strings.CutPrefix(dataset.Name, ContainerDataset(""))
 	if !ok || dataset.Properties[propertyContainer] != id {
 		return nil
@@ -219,7 +219,7 @@ func (m *marker) residentOf(dataset lineage.Dataset) *store.Container {
 }
 
 // useOf says what a dataset is; known is false for what is none of the agent's business.
-func (m *marker) useOf(dataset lineage.Dataset, present map[string]bool) (use lineage.Use, known bool) {
+func (m *markPhase) useOf(dataset lineage.Dataset, present map[string]bool) (use lineage.Use, known bool) {
 	role, owner := dataset.Properties[propertyRole], dataset.Properties[propertyContainer]
 	if container := m.residentOf(dataset); container != nil {
 		if job := m.jobOn(container, dataset); job != nil {
@@ -262,7 +262,7 @@ func (m *marker) useOf(dataset lineage.Dataset, present map[string]bool) (use li
 }
 
 // elsewhere is useOf outside the places for generations.
-func (m *marker) elsewhere(dataset lineage.Dataset, role, owner string) (use lineage.Use, known bool) {
+func (m *markPhase) elsewhere(dataset lineage.Dataset, role, owner string) (use lineage.Use, known bool) {
 	switch {
 	case role == roleParent:
 		return lineage.Use{Kind: lineage.Fixed, Why: "the agent keeps its own here"}, true
@@ -285,7 +285,7 @@ func (m *marker) elsewhere(dataset lineage.Dataset, role, owner string) (use lin
 }
 
 // jobOn returns the open job that may be about to swap a container's files.
-func (m *marker) jobOn(container *store.Container, dataset lineage.Dataset) *store.Job {
+func (m *markPhase) jobOn(container *store.Container, dataset lineage.Dataset) *store.Job {
 	if job := m.open[container.JobID]; job != nil {
 		return job
 	}

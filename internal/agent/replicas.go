@@ -23,7 +23,7 @@ func replicaDataset(jobID string, i int) string {
 func nextReplica(inventory lineage.Inventory, jobID string) int {
 	next := 0
 	for _, dataset := range inventory.Datasets {
-		for _, prefix := range []string{incomingDataset(jobID), displacedDataset(jobID)} {
+		for _, prefix := range []string{incomingDataset(jobID), generationDataset(jobID)} {
 			if number, ok := strings.CutPrefix(dataset.Name, prefix+"-"); ok {
 				if n, err := strconv.Atoi(number); err == nil {
 					next = max(next, n+1)
@@ -94,7 +94,7 @@ func (r *run) settleReplicas(ctx context.Context, inventory lineage.Inventory) e
 				continue // it went with it
 			}
 		}
-		if err := r.pool.Rename(ctx, dataset.Name, displacedDataset(r.job.ID)+"-"+suffix); err != nil {
+		if err := r.pool.Rename(ctx, dataset.Name, generationDataset(r.job.ID)+"-"+suffix); err != nil {
 			return err
 		}
 	}

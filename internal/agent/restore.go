@@ -33,7 +33,7 @@ func (a *Agent) RestoreSnapshot(ctx context.Context, caller Caller, id, name str
 		if err := refuseMissing(snapshot); err != nil {
 			return err
 		}
-		if _, err := a.checkServer(tx, container.ServerID, false); err != nil {
+		if _, err := a.serverForJob(tx, container.ServerID); err != nil {
 			return err
 		}
 		job = a.newJob(store.JobRestore, container, caller)
@@ -44,7 +44,7 @@ func (a *Agent) RestoreSnapshot(ctx context.Context, caller Caller, id, name str
 			job.IDMap = container.IDMap
 		}
 		container.Status = store.StatusCopying // as for a sync: its files are being exchanged, and it is no source meanwhile
-		return hold(tx, &container, job)
+		return assignJob(tx, &container, job)
 	})
 	if err != nil {
 		return SnapshotResult{}, err
@@ -57,9 +57,9 @@ var restoreOperation = operation{
 	phases: []phase{
 		{name: "clone", do: (*run).cloneHeld, patient: true},
 		{name: "prepare", do: (*run).prepare, heavy: true},
-		{name: "swap", do: (*run).swap, binding: true},
-		{name: "start", do: (*run).startAsBefore, outlastsRuntime: true, urgent: true, binding: true},
-		{name: "finish", do: (*run).finishRestore, concluding: true, binding: true},
+		{name: "swap", do: (*run).swap, uncancellable: true},
+		{name: "start", do: (*run).startAsBefore, outlastsRuntime: true, urgent: true, uncancellable: true},
+		{name: "finish", do: (*run).finishRestore, concluding: true, uncancellable: true},
 	},
 	undo: (*run).undoReplace,
 }

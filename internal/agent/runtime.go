@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"io"
 	"time"
 )
 
@@ -44,8 +43,6 @@ type Runtime interface {
 	// DeleteSnapshot removes the runtime's record of a snapshot of its own, and the pool's snapshot if it is still in the
 	// instance's dataset. A missing one is success.
 	DeleteSnapshot(ctx context.Context, instance, snapshot string) error
-	// PushFile writes a file into the instance's root filesystem.
-	PushFile(ctx context.Context, instance, path string, content io.Reader, mode uint32) error
 
 	// Events reports changes that anybody makes to instances, until ctx ends; the channel is closed then.
 	// Events may be lost when the connection breaks: an event of kind EventResync says so.
@@ -54,7 +51,8 @@ type Runtime interface {
 	Check(ctx context.Context) error
 }
 
-// InstanceSpec is what an instance is made with.
+// InstanceSpec is what an instance is made with. It is always made with autostart off, and protected against deletion
+// behind the agent's back (see Protect).
 type InstanceSpec struct {
 	Name        string
 	ContainerID string
@@ -63,8 +61,6 @@ type InstanceSpec struct {
 	Config      map[string]string // keys that travel with a container, see PortableConfig
 	RootSize    string            // size limit of its root disk, see Instance.RootSize; empty for the runtime's default
 	IDMap       string            // on-disk id map of the files it will get; empty for the runtime's default
-	Autostart   bool
-	Protected   bool // against deletion behind the agent's back
 }
 
 // InstanceStatus is what an instance is doing.
@@ -118,6 +114,13 @@ const (
 	EventDeleted EventKind = "deleted"
 	EventUpdated EventKind = "updated"
 	EventResync  EventKind = "resync" // events may have been missed; look at everything again
+)
+
+// Configuration keys by which Configure changes what Instance shows. They are part of the contract of Runtime, with the
+// names that Incus gives them.
+const (
+	ConfigAutostart = "boot.autostart"            // Instance.Autostart: "true" or "false"
+	ConfigIDMap     = "volatile.last_state.idmap" // Instance.IDMap
 )
 
 // InstanceName derives the runtime's name of a container.

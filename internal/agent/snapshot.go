@@ -35,7 +35,7 @@ func (a *Agent) CreateSnapshot(ctx context.Context, caller Caller, id string, re
 		if !settled(container.Status) {
 			return stateConflict("Container cannot be snapshot while it is %s", container.Status)
 		}
-		server, err := a.checkServer(tx, container.ServerID, false)
+		server, err := a.serverForJob(tx, container.ServerID)
 		if err != nil {
 			return err
 		}
@@ -60,7 +60,7 @@ func (a *Agent) CreateSnapshot(ctx context.Context, caller Caller, id string, re
 		job = a.newJob(store.JobSnapshot, container, caller)
 		job.Snapshot = snapshot
 		receipt = receiptOf(job)
-		return hold(tx, &container, job)
+		return assignJob(tx, &container, job)
 	})
 	if err != nil {
 		return SnapshotResult{}, err

@@ -211,20 +211,20 @@ func (a *Agent) setDegraded(found *Finding) {
 // trustPause is the pause before records and pool are compared again, where that could not be done.
 const trustPause = time.Second
 
-// holdReturned is for records that were all read anew while the agent runs: somebody may have put an old state of the store
+// suspendReturned is for records that were all read anew while the agent runs: somebody may have put an old state of the store
 // back. An error means that it is not known.
-func (a *Agent) holdReturned(ctx context.Context, atWork func(jobID string) bool) error {
+func (a *Agent) suspendReturned(ctx context.Context, atWork func(jobID string) bool) error {
 	if err := a.trusted(ctx); err != nil && a.Degraded() == nil {
 		return err
 	}
-	a.holdOpenJobs(atWork)
+	a.suspendOpenJobs(atWork)
 	return nil
 }
 
-// holdOpenJobs keeps the agent from continuing jobs that it finds in records that are not the pool's: they may have been
+// suspendOpenJobs keeps the agent from continuing jobs that it finds in records that are not the pool's: they may have been
 // done long ago, and doing them again, or undoing them, would do away with what came after. `recover` ends them. Jobs that
 // the agent works on already go on; a nil atWork says that there are none.
-func (a *Agent) holdOpenJobs(atWork func(jobID string) bool) {
+func (a *Agent) suspendOpenJobs(atWork func(jobID string) bool) {
 	if a.Degraded() == nil {
 		return
 	}
@@ -233,11 +233,11 @@ func (a *Agent) holdOpenJobs(atWork func(jobID string) bool) {
 			continue
 		}
 		a.degraded.mu.Lock()
-		known := a.degraded.held[job.ID]
-		if a.degraded.held == nil {
-			a.degraded.held = make(map[string]bool)
+		known := a.degraded.suspended[job.ID]
+		if a.degraded.suspended == nil {
+			a.degraded.suspended = make(map[string]bool)
 		}
-		a.degraded.held[job.ID] = true
+		a.degraded.suspended[job.ID] = true
 		a.degraded.mu.Unlock()
 		if known {
 			continue
@@ -246,11 +246,11 @@ func (a *Agent) holdOpenJobs(atWork func(jobID string) bool) {
 	}
 }
 
-// refuseHeld says that nothing can wait for a job that this agent does not continue.
-func (a *Agent) refuseHeld(jobID string) error {
+// refuseSuspended says that nothing can wait for a job that this agent does not continue.
+func (a *Agent) refuseSuspended(jobID string) error {
 	a.degraded.mu.Lock()
 	defer a.degraded.mu.Unlock()
-	if a.degraded.held[jobID] {
+	if a.degraded.suspended[jobID] {
 		return stateConflict("The operation in progress is neither continued nor cancelled until an operator has recovered the server's records")
 	}
 	return nil

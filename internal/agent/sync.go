@@ -46,7 +46,7 @@ func (a *Agent) Sync(ctx context.Context, caller Caller, id string) (SyncResult,
 			return operationInProgress() // a copy of this copy is about to freeze it
 		}
 		for _, server := range []string{source.ServerID, container.ServerID} {
-			if _, err := a.checkServer(tx, server, false); err != nil {
+			if _, err := a.serverForJob(tx, server); err != nil {
 				return err
 			}
 		}
@@ -69,7 +69,7 @@ func (a *Agent) Sync(ctx context.Context, caller Caller, id string) (SyncResult,
 			}
 		}
 		receipt = receiptOf(job)
-		return hold(tx, &container, job)
+		return assignJob(tx, &container, job)
 	})
 	if err != nil {
 		return SyncResult{}, err
@@ -89,9 +89,9 @@ var syncOperation = operation{
 		{name: "compare", do: (*run).compare},
 		{name: "clone", do: (*run).cloneOrFetchAgain, patient: true},
 		{name: "prepare", do: (*run).prepare, heavy: true},
-		{name: "swap", do: (*run).swap, binding: true},
-		{name: "start", do: (*run).startAsBefore, outlastsRuntime: true, urgent: true, binding: true},
-		{name: "finish", do: (*run).finishSync, concluding: true, binding: true},
+		{name: "swap", do: (*run).swap, uncancellable: true},
+		{name: "start", do: (*run).startAsBefore, outlastsRuntime: true, urgent: true, uncancellable: true},
+		{name: "finish", do: (*run).finishSync, concluding: true, uncancellable: true},
 	},
 	undo: (*run).undoReplace,
 }

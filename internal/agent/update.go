@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
-	"github.com/hoodynetwork/hoody-agent/internal/identity"
 	"github.com/hoodynetwork/hoody-agent/internal/store"
 )
 
@@ -92,57 +91,42 @@ func renameContainer(tx *store.Tx, container *store.Container, name *string) err
 	if name == nil || *name == container.Name {
 		return nil
 	}
-	if err := tx.ClaimUnique(store.UniqueContainerName, container.ProjectID, *name, container.ID); err != nil {
-		return taken(err, "CONTAINER_NAME_IN_USE", "Container name already in use in this project")
-	}
-	if err := tx.ReleaseUnique(store.UniqueContainerName, container.ProjectID, container.Name, container.ID); err != nil {
+	former := *container
+	container.Name = *name
+	if err := claimName(tx, *container); err != nil {
 		return err
 	}
-	container.Name = *name
 	container.Settings.Revision++
-	return nil
+	return releaseName(tx, former)
 }
 
 // changeKey gives the container another key, or none. The former one counts as a stranger's from now on: it is in the
 // container's files, in its snapshots and in what was copied from them.
 func changeKey(tx *store.Tx, container *store.Container, key string) error {
-	former := container.SSHPublicKey
-	if key == former {
+	if key == container.SSHPublicKey {
 		return nil
 	}
-	was, err := fingerprintOf(former)
+	former := *container
+	container.SSHPublicKey = key
+	if err := claimKey(tx, *container); err != nil {
+		return err
+	}
+	same, err := sameKey(former.SSHPublicKey, key)
 	if err != nil {
 		return err
 	}
-	is, err := fingerprintOf(key)
-	if err != nil {
-		return invalidField("/ssh_public_key", "must be one SSH public key in authorized_keys form")
-	}
-	if is != "" {
-		if err := tx.ClaimUnique(store.UniqueSSHKey, "", is, container.ID); err != nil {
-			return taken(err, "SSH_PUBLIC_KEY_IN_USE", "SSH public key already in use")
-		}
-	}
-	if was != "" && was != is {
-		if err := tx.ReleaseUnique(store.UniqueSSHKey, "", was, container.ID); err != nil {
+	if !same && former.SSHPublicKey != "" {
+		if err := releaseKey(tx, former); err != nil {
 			return err
 		}
-		container.InheritedKeys = inheritedKeys(*container)
+		container.InheritedKeys = inheritedKeys(former)
 	}
 	if len(container.InheritedKeys) > maxFormerKeys {
 		return errdefs.New(errdefs.ErrExhausted, "QUOTA_EXCEEDED", "The container has had %d keys, as many as it may have", maxFormerKeys)
 	}
-	container.SSHPublicKey = key
 	container.Settings.KeyChanged = true
 	container.Settings.Revision++
 	return nil
-}
-
-func fingerprintOf(key string) (string, error) {
-	if key == "" {
-		return "", nil
-	}
-	return identity.Fingerprint(key)
 }
 
 // changeEnvironment replaces the container's variables, and remembers which of them the instance has to lose.

@@ -15,26 +15,26 @@ import (
 // An error is an *errdefs.Error where there is something to tell the caller. Of every other error the caller learns
 // the class only.
 type Operations interface {
-	ProjectOperations
-	ContainerOperations
-	SnapshotOperations
-	EventOperations
-	UserOperations
+	projectOperations
+	containerOperations
+	snapshotOperations
+	eventOperations
+	userOperations
 
 	// Servers returns the servers that the caller may place containers on.
 	Servers(ctx context.Context, caller agent.Caller) ([]agent.ServerView, error)
 	Server(ctx context.Context, caller agent.Caller, id string) (agent.ServerView, error)
 }
 
-// EventOperations are those on what has happened.
-type EventOperations interface {
+// eventOperations are those on what has happened.
+type eventOperations interface {
 	Events(ctx context.Context, caller agent.Caller, query agent.EventQuery) (agent.EventPage, error)
 	// StreamEvents goes on until ctx ends, or with an error. An item without anything in it says that the stream lives.
 	StreamEvents(ctx context.Context, caller agent.Caller, filter agent.EventFilter, after string) iter.Seq2[agent.StreamItem, error]
 }
 
-// UserOperations are the control plane's. All that take a context are refused to everybody else.
-type UserOperations interface {
+// userOperations are the control plane's. All that take a context are refused to everybody else.
+type userOperations interface {
 	// Admit refuses a caller who is banned, with ACCOUNT_BANNED.
 	Admit(caller agent.Caller) error
 	// NamesOf returns what a user is called; the zero value for one that is not registered.
@@ -47,8 +47,8 @@ type UserOperations interface {
 	UnbanUser(ctx context.Context, caller agent.Caller, id string) (store.User, error)
 }
 
-// ProjectOperations are those on projects.
-type ProjectOperations interface {
+// projectOperations are those on projects.
+type projectOperations interface {
 	Projects(ctx context.Context, caller agent.Caller, query agent.ListQuery) (agent.ProjectPage, error)
 	Project(ctx context.Context, caller agent.Caller, id string) (store.Project, error)
 	CreateProject(ctx context.Context, caller agent.Caller, request agent.CreateProjectRequest) (store.Project, error)
@@ -62,8 +62,8 @@ type ProjectOperations interface {
 	RemovePermission(ctx context.Context, caller agent.Caller, projectID, id string) error
 }
 
-// ContainerOperations are those on containers. Copy and Sync return when the work is accepted, Operate when it is done.
-type ContainerOperations interface {
+// containerOperations are those on containers. Copy and Sync return when the work is accepted, Operate when it is done.
+type containerOperations interface {
 	Containers(ctx context.Context, caller agent.Caller, query agent.ContainerQuery) (agent.ContainerPage, error)
 	Container(ctx context.Context, caller agent.Caller, id string) (agent.ContainerView, error)
 	CreateContainer(ctx context.Context, caller agent.Caller, projectID string, request agent.CreateContainerRequest) (agent.CreateResult, error)
@@ -84,8 +84,8 @@ type ContainerOperations interface {
 	CancelOperation(ctx context.Context, caller agent.Caller, id string) error
 }
 
-// SnapshotOperations are those on a container's snapshots.
-type SnapshotOperations interface {
+// snapshotOperations are those on a container's snapshots.
+type snapshotOperations interface {
 	Snapshots(ctx context.Context, caller agent.Caller, id string) (agent.SnapshotList, error)
 	CreateSnapshot(ctx context.Context, caller agent.Caller, id string, request agent.CreateSnapshotRequest) (agent.SnapshotResult, error)
 	// The following take a snapshot's name or alias. RestoreSnapshot returns when the container is as it was.

@@ -2,11 +2,6 @@ package lxc
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
-	"io"
-	"net/http"
-	"net/url"
 	"strconv"
 
 	incus "github.com/lxc/incus/v6/client"
@@ -104,59 +99,4 @@ func merge(config api.ConfigMap, changes map[string]string) bool {
 		}
 	}
 	return changed
-}
-
-// PushFile writes a file into the instance's root filesystem, owned by the container's root; the directory must exist.
-// The path is resolved inside the container, so a symbolic link in it cannot lead out. An existing file is replaced.
-// A missing directory is ErrFailedPrecondition.
-//
-// On a stopped instance Incus mounts the dataset for it and unmounts it ten seconds later, or before a start or a
-// deletion: until then the dataset cannot be swapped.
-func (r *Runtime) PushFile(ctx context.Context, instance, path string, content io.Reader, mode uint32) error {
-	return r.run(ctx, "push-file", instance, func(ctx context.Context) error {
-		// The content may come slowly: only ctx and the operation timeout bound it.
-		ctx, cancel := context.WithTimeoutCause(ctx, r.options.OperationTimeout, errSilent)
-		defer cancel()
-		server, err := r.connect(ctx)
-		if err != nil {
-			return err
-		}
-		if err := pushFile(ctx, server, instance, path, content, mode); err != nil {
-			return ended(ctx, err)
-		}
-		return nil
-	})
-}
-
-// pushFile does by hand what the client's CreateInstanceFile does without a context, only for content that can seek, and
-// without closing the answer.
-func pushFile(ctx context.Context, server incus.InstanceServer, instance, path string, content io.Reader, mode uint32) error {
-	target := "http://unix.socket/1.0/instances/" + url.PathEscape(instance) + "/files?path=" + url.QueryEscape(path)
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, target, content)
-	if err != nil {
-		return err
-	}
-	request.Header.Set("Content-Type", "application/octet-stream")
-	request.Header.Set("X-Incus-type", "file")
-	request.Header.Set("X-Incus-write", "overwrite")
-	request.Header.Set("X-Incus-uid", "0")
-	request.Header.Set("X-Incus-gid", "0")
-	request.Header.Set("X-Incus-mode", fmt.Sprintf("%04o", mode&0o7777))
-	response, err := server.DoHTTP(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	var answer api.Response
-	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil {
-		return fmt.Errorf("decode the answer (%s): %w", response.Status, err)
-	}
-	switch {
-	case answer.Type != api.ErrorResponse:
-		return nil
-	case response.StatusCode == http.StatusNotFound && answer.Error == http.StatusText(http.StatusNotFound):
-		// A missing instance is named.
-		return fmt.Errorf("the directory of %s is missing: %w", path, errdefs.ErrFailedPrecondition)
-	}
-	return api.StatusErrorf(response.StatusCode, "%s", answer.Error)
 }

@@ -2,10 +2,8 @@ package lxc
 
 import (
 	"encoding/json"
-	"io"
 	"maps"
 	"net/http"
-	"strings"
 	"testing"
 
 	"github.com/lxc/incus/v6/shared/api"
@@ -90,30 +88,5 @@ func TestConfigureWithoutABackupFile(t *testing.T) {
 		if n := fake.count("PUT /1.0/instances/c1"); n != 1 {
 			t.Errorf("%s: wrote %d times", name, n)
 		}
-	}
-}
-
-func TestPushFile(t *testing.T) {
-	fake, runtime := newFake(t)
-	fake.handle("POST /1.0/instances/c1/files", func(w http.ResponseWriter, r *http.Request) {
-		content, _ := io.ReadAll(r.Body)
-		if string(content) != "hello" || r.URL.Query().Get("path") != "/etc/a b" || r.Header.Get("X-Incus-mode") != "0640" ||
-			r.Header.Get("X-Incus-uid") != "0" {
-			t.Errorf("got %q to %s with %v", content, r.URL, r.Header)
-		}
-		answer(w, nil)
-	}, refuses(http.StatusNotFound, "Not Found"), refuses(http.StatusNotFound, "Instance not found"))
-	push := func() error {
-		content := io.MultiReader(strings.NewReader("hel"), strings.NewReader("lo")) // cannot seek
-		return runtime.PushFile(t.Context(), "c1", "/etc/a b", content, 0o640)
-	}
-	if err := push(); err != nil {
-		t.Fatal(err)
-	}
-	if err := push(); errdefs.ClassOf(err) != errdefs.ErrFailedPrecondition {
-		t.Fatalf("got %v, want failed precondition for a missing directory", err)
-	}
-	if err := push(); errdefs.ClassOf(err) != errdefs.ErrNotFound {
-		t.Fatalf("got %v, want not found for a missing instance", err)
 	}
 }

@@ -4,22 +4,20 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"strconv"
 
 	incus "github.com/lxc/incus/v6/client"
 	"github.com/lxc/incus/v6/shared/api"
+	"go.uber.org/zap"
 
 	"github.com/hoodynetwork/hoody-agent/internal/agent"
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
 )
 
-// Configuration keys of Incus that the agent gives a meaning to.
+// Configuration keys of Incus that the agent gives a meaning to, beside agent.ConfigAutostart and agent.ConfigIDMap.
 const (
 	keyContainer     = "user.hoody.container" // the container id; its presence makes an instance ours
-	keyAutostart     = "boot.autostart"
 	keyProtected     = "security.protection.delete"
 	keySchedule      = "snapshots.schedule"
-	keyIDMap         = "volatile.last_state.idmap"
 	keyApplyTemplate = "volatile.apply_template"
 	environment      = "environment."
 )
@@ -79,7 +77,7 @@ func (r *Runtime) create(ctx context.Context, spec agent.InstanceSpec, config ma
 	if is(err, errdefs.ErrAlreadyExists) {
 		// It may be half made, by a request that an earlier life of the agent sent: the caller is about to look.
 		if _, waitErr := r.awaitCreation(ctx, spec.Name); waitErr != nil {
-			r.log.Warn("cannot wait for an instance being made", instanceField(spec.Name), errorField(waitErr))
+			r.log.Warn("cannot wait for an instance being made", zap.String("instance", spec.Name), zap.Error(waitErr))
 		}
 	}
 	return err
@@ -89,16 +87,16 @@ func (r *Runtime) create(ctx context.Context, spec agent.InstanceSpec, config ma
 func newConfig(spec agent.InstanceSpec) map[string]string {
 	config := PortableConfig(spec.Config)
 	maps.Copy(config, map[string]string{
-		keyContainer: spec.ContainerID,
-		keyAutostart: strconv.FormatBool(spec.Autostart),
-		keyProtected: strconv.FormatBool(spec.Protected),
-		keySchedule:  never,
+		keyContainer:          spec.ContainerID,
+		agent.ConfigAutostart: "false",
+		keyProtected:          "true",
+		keySchedule:           never,
 	})
 	for name, value := range spec.Env {
 		config[environment+name] = value
 	}
 	if spec.IDMap != "" {
-		config[keyIDMap] = spec.IDMap
+		config[agent.ConfigIDMap] = spec.IDMap
 	}
 	return config
 }

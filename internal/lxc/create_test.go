@@ -14,7 +14,7 @@ import (
 )
 
 var spec = agent.InstanceSpec{
-	Name: "c1", ContainerID: "id1", Description: "words", Autostart: true, Protected: true,
+	Name: "c1", ContainerID: "id1", Description: "words",
 	Env:    map[string]string{"TZ": "UTC"},
 	Config: map[string]string{"limits.memory": "1GiB", "raw.lxc": "lxc.aa=unconfined", "volatile.uuid": "theirs"},
 	IDMap:  `[{"Isuid":true}]`,
@@ -45,7 +45,7 @@ func TestCreateEmpty(t *testing.T) {
 	}
 	want := map[string]string{
 		"user.hoody.container":       "id1",
-		"boot.autostart":             "true",
+		"boot.autostart":             "false",
 		"security.protection.delete": "true",
 		"snapshots.schedule":         "@never",
 		"volatile.last_state.idmap":  spec.IDMap,

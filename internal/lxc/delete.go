@@ -7,7 +7,6 @@ import (
 	"syscall"
 
 	incus "github.com/lxc/incus/v6/client"
-	"github.com/lxc/incus/v6/shared/api"
 
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
 )
@@ -82,16 +81,5 @@ func (r *Runtime) DeleteSnapshot(ctx context.Context, instance, snapshot string)
 			return nil
 		}
 		return err
-	})
-}
-
-// RenameInstance gives a stopped instance, and its dataset, another name.
-func (r *Runtime) RenameInstance(ctx context.Context, instance, name string) error {
-	return r.run(ctx, "rename", instance, func(ctx context.Context) error {
-		return r.whenIdle(ctx, instance, func(ctx context.Context) error {
-			return r.operate(ctx, func(server incus.InstanceServer) (incus.Operation, error) {
-				return server.RenameInstance(instance, api.InstancePost{Name: name})
-			})
-		})
 	})
 }

@@ -113,7 +113,11 @@ func TestRealAbandonedCreation(t *testing.T) {
 		err := runtime.CreateFromImage(short, spec, "debian/13")
 		cancel()
 		t.Logf("after %d ms: %v", patience, err)
-		must(t, runtime.Delete(ctx, spec.Name))
+		if err := runtime.Delete(ctx, spec.Name); err != nil { // it has come, and protected
+			wantClass(t, err, errdefs.ErrFailedPrecondition)
+			must(t, runtime.Protect(ctx, spec.Name, false))
+			must(t, runtime.Delete(ctx, spec.Name))
+		}
 		if _, err := runtime.Instance(ctx, spec.Name); errdefs.ClassOf(err) != errdefs.ErrNotFound {
 			t.Errorf("after %d ms and Delete: %v", patience, err)
 		}
@@ -130,7 +134,6 @@ func TestRealAbandonedCreation(t *testing.T) {
 func TestRealProtection(t *testing.T) {
 	runtime, ctx := open(t)
 	spec := newSpec(t, runtime)
-	spec.Protected = true
 	must(t, runtime.CreateEmpty(ctx, spec))
 	wantClass(t, runtime.CreateEmpty(ctx, spec), errdefs.ErrAlreadyExists)
 	wantClass(t, runtime.Delete(ctx, spec.Name), errdefs.ErrFailedPrecondition)
@@ -157,6 +160,12 @@ func TestRealMissingImage(t *testing.T) {
 	wantClass(t, runtime.CreateEmpty(ctx, spec), errdefs.ErrInvalid)
 }
 
+// rename gives a stopped instance, and its dataset, another name.
+func rename(t *testing.T, instance, name string) {
+	t.Helper()
+	sh(t, "incus", "rename", instance, name)
+}
+
 func TestRealEvents(t *testing.T) {
 	runtime, ctx := open(t)
 	listening, cancel := context.WithCancel(ctx)
@@ -168,13 +177,14 @@ func TestRealEvents(t *testing.T) {
 	}
 	spec := newSpec(t, runtime)
 	must(t, runtime.CreateFromImage(ctx, spec, busybox))
+	must(t, runtime.Protect(ctx, spec.Name, false)) // here, since nothing may come between the last two events
 	must(t, runtime.Start(ctx, spec.Name))
 	must(t, runtime.Pause(ctx, spec.Name))
 	must(t, runtime.Resume(ctx, spec.Name))
 	must(t, runtime.Configure(ctx, spec.Name, map[string]string{"user.x": "y"}))
 	must(t, runtime.ForceStop(ctx, spec.Name))
-	must(t, runtime.RenameInstance(ctx, spec.Name, spec.Name+"r"))
-	must(t, runtime.RenameInstance(ctx, spec.Name+"r", spec.Name))
+	rename(t, spec.Name, spec.Name+"r")
+	rename(t, spec.Name+"r", spec.Name)
 	must(t, runtime.Delete(ctx, spec.Name))
 	var kinds []agent.EventKind
 	for event := range events {

@@ -60,11 +60,12 @@ func newSpec(t *testing.T, runtime *lxc.Runtime) agent.InstanceSpec {
 	return agent.InstanceSpec{Name: name, ContainerID: id, Description: "a test's"}
 }
 
-// launch makes and starts a busybox container.
+// launch makes and starts a busybox container, which is not protected against deletion.
 func launch(t *testing.T, runtime *lxc.Runtime, ctx context.Context) string {
 	t.Helper()
 	spec := newSpec(t, runtime)
 	must(t, runtime.CreateFromImage(ctx, spec, busybox))
+	must(t, runtime.Protect(ctx, spec.Name, false))
 	must(t, runtime.Start(ctx, spec.Name))
 	return spec.Name
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/gorilla/websocket"
 	"github.com/lxc/incus/v6/shared/api"
+	"go.uber.org/zap"
 
 	"github.com/hoodynetwork/hoody-agent/internal/agent"
 )
@@ -31,7 +32,7 @@ func (r *Runtime) Events(ctx context.Context) (<-chan agent.RuntimeEvent, error)
 	queue := newEventQueue()
 	conn, err := r.subscribe(ctx)
 	if err != nil {
-		r.log.Warn("cannot listen to incus, trying on", errorField(err))
+		r.log.Warn("cannot listen to incus, trying on", zap.Error(err))
 	} else {
 		queue.put(resync)
 	}
@@ -53,7 +54,7 @@ func (r *Runtime) listen(ctx context.Context, conn *websocket.Conn, queue *event
 			failures = 0
 			err := read(ctx, conn, queue)
 			if ctx.Err() == nil {
-				r.log.Warn("lost the event stream of incus", errorField(err))
+				r.log.Warn("lost the event stream of incus", zap.Error(err))
 			}
 		}
 		if r.connectPause.wait(ctx, failures) != nil {
@@ -62,7 +63,7 @@ func (r *Runtime) listen(ctx context.Context, conn *websocket.Conn, queue *event
 		var err error
 		if conn, err = r.subscribe(ctx); err != nil {
 			failures++
-			r.log.Debug("cannot listen to incus", errorField(err))
+			r.log.Debug("cannot listen to incus", zap.Error(err))
 			continue
 		}
 		r.log.Info("listening to incus again")

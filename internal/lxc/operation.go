@@ -12,6 +12,7 @@ import (
 
 	incus "github.com/lxc/incus/v6/client"
 	"github.com/lxc/incus/v6/shared/api"
+	"go.uber.org/zap"
 
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
 )
@@ -109,7 +110,7 @@ func (r *Runtime) whenIdle(ctx context.Context, instance string, action func(con
 			return err
 		}
 		if attempt == 0 {
-			r.log.Info("waiting for a busy instance", instanceField(instance), errorField(err))
+			r.log.Info("waiting for a busy instance", zap.String("instance", instance), zap.Error(err))
 		}
 		if !r.awaitOthers(patience, instance) {
 			_ = r.busyPause.wait(patience, attempt)

@@ -52,10 +52,7 @@ func TestResumeFromEveryFrame(t *testing.T) {
 			t.Fatal(err)
 		}
 		again := openPool(t, dir, sim.Options{})
-		token, err := again.ResumeToken(t.Context(), "hoody/incoming/a")
-		if err != nil || token == "" {
-			t.Fatalf("token %q, %v", token, err)
-		}
+		token := resumeToken(t, again, "hoody/incoming/a")
 		if err := again.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -257,11 +254,7 @@ func TestTornLog(t *testing.T) {
 			t.Fatal(err)
 		}
 		pool = openPool(t, dir, sim.Options{})
-		token, err := pool.ResumeToken(t.Context(), "containers/a")
-		if err != nil {
-			t.Fatal(err)
-		}
-		rest := send(t, source, agent.SendSpec{Token: token})
+		rest := send(t, source, agent.SendSpec{Token: resumeToken(t, pool, "containers/a")})
 		if len(rest) > len(stream)*3/4 {
 			t.Errorf("%d of %d bytes again", len(rest), len(stream))
 		}

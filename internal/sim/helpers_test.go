@@ -54,6 +54,16 @@ func put(t testing.TB, pool *sim.Pool, dataset string, files map[string]string) 
 	}
 }
 
+// resumeToken is where the receive into a dataset stands.
+func resumeToken(t testing.TB, pool *sim.Pool, dataset string) string {
+	t.Helper()
+	d, err := pool.Dataset(t.Context(), dataset)
+	if err != nil || d.ResumeToken == "" {
+		t.Fatalf("resume token %q of %s, %v", d.ResumeToken, dataset, err)
+	}
+	return d.ResumeToken
+}
+
 // get reads a file of a dataset; it is empty when there is none.
 func get(t testing.TB, pool *sim.Pool, dataset, file string) string {
 	t.Helper()

@@ -5,11 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -86,11 +84,10 @@ func newConfig(spec agent.InstanceSpec) map[string]string {
 	config := make(map[string]string)
 	maps.Copy(config, spec.Config)
 	maps.Copy(config, map[string]string{
-		keyContainer: spec.ContainerID, keyIDMap: spec.IDMap,
-		keyAutostart: strconv.FormatBool(spec.Autostart), keyProtected: strconv.FormatBool(spec.Protected),
+		keyContainer: spec.ContainerID, agent.ConfigIDMap: spec.IDMap, agent.ConfigAutostart: "false", keyProtected: "true",
 	})
 	if spec.IDMap == "" {
-		config[keyIDMap] = "[]"
+		config[agent.ConfigIDMap] = "[]"
 	}
 	for variable, value := range spec.Env {
 		config[envPrefix+variable] = value
@@ -196,34 +193,6 @@ func (r *Runtime) discard(ctx context.Context, name string) error {
 		return err
 	}
 	return nil // others still stand on it
-}
-
-// PushFile implements agent.Runtime.
-func (r *Runtime) PushFile(ctx context.Context, name, file string, content io.Reader, mode uint32) error {
-	return r.act(ctx, "push-file", name, func() error {
-		if _, err := r.look(name); err != nil {
-			return err
-		}
-		data, err := io.ReadAll(content)
-		if err != nil {
-			return err
-		}
-		return r.within(ctx, agent.InstanceDataset(name), func(root *os.Root) error {
-			inside, err := root.OpenRoot("rootfs")
-			if err != nil {
-				return err
-			}
-			defer inside.Close()
-			file = strings.TrimPrefix(path.Clean("/"+file), "/")
-			if _, err := inside.Stat(path.Dir(file)); errors.Is(err, fs.ErrNotExist) {
-				return fmt.Errorf("directory of %s: %w", file, errdefs.ErrFailedPrecondition)
-			}
-			if err := inside.WriteFile(file, data, 0o600); err != nil {
-				return err
-			}
-			return inside.Chmod(file, fs.FileMode(mode&0o777))
-		})
-	})
 }
 
 // AddSnapshot makes a snapshot of the runtime's own, as `incus snapshot create` does.

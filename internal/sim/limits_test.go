@@ -24,9 +24,7 @@ func TestPoolIsFull(t *testing.T) {
 	if err := receive(t, small, "containers/a@s", full); !errors.Is(err, errdefs.ErrExhausted) {
 		t.Fatal(err)
 	}
-	if token, err := small.ResumeToken(t.Context(), "containers/a"); err != nil || token == "" {
-		t.Errorf("token %q, %v", token, err)
-	}
+	resumeToken(t, small, "containers/a")
 	if space, err := small.Space(t.Context()); err != nil || space.Size != 1<<20 || space.Free > 128<<10 {
 		t.Errorf("space %+v, %v", space, err)
 	}
@@ -46,18 +44,14 @@ func TestRefquota(t *testing.T) {
 	if err := target.SetProperties(ctx, "containers/a", agent.Properties{"refquota": "2M"}); err != nil {
 		t.Fatal(err)
 	}
-	token, err := target.ResumeToken(ctx, "containers/a")
-	if err != nil {
-		t.Fatal(err)
-	}
-	rest := send(t, source, agent.SendSpec{Token: token})
+	rest := send(t, source, agent.SendSpec{Token: resumeToken(t, target, "containers/a")})
 	if len(rest) > 1000 {
 		t.Errorf("%d bytes again though all had arrived", len(rest))
 	}
 	if err := receive(t, target, "containers/a@s", rest); err != nil {
 		t.Fatal(err)
 	}
-	err = target.SetProperties(ctx, "containers/a", agent.Properties{"refquota": "100K"})
+	err := target.SetProperties(ctx, "containers/a", agent.Properties{"refquota": "100K"})
 	if !errors.Is(err, errdefs.ErrExhausted) {
 		t.Errorf("a quota below what is in use: %v", err)
 	}
@@ -137,11 +131,7 @@ func TestOldTokenIsStale(t *testing.T) {
 		if err := receive(t, target, "containers/a@s", rest[:len(rest)/2]); !errors.Is(err, errdefs.ErrAborted) {
 			t.Fatal(err)
 		}
-		token, err := target.ResumeToken(t.Context(), "containers/a")
-		if err != nil {
-			t.Fatal(err)
-		}
-		rest = send(t, source, agent.SendSpec{Token: token})
+		rest = send(t, source, agent.SendSpec{Token: resumeToken(t, target, "containers/a")})
 	}
 	if err := receive(t, target, "containers/a@s", old); !errors.Is(err, errdefs.ErrStale) {
 		t.Errorf("a rest that overlaps: %v", err)

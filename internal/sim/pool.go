@@ -40,7 +40,7 @@ type Options struct {
 	// The pool's effects are create, clone, rename, rename-snapshot, set, promote, snapshot, bookmark, destroy, destroy-snapshot, receive,
 	// abort-receive; on the way of a receive are "receive:started" and, for each frame, "receive:frame"; a send has
 	// "send:before". The runtime's are create-instance, delete-instance, start, stop, force-stop, pause, resume, configure, set-root-size, describe,
-	// protect, push-file, add-snapshot, delete-snapshot, add-image, around the pool's effects that they cause.
+	// protect, add-snapshot, delete-snapshot, add-image, around the pool's effects that they cause.
 	Fault func(op, object string) error
 }
 

@@ -202,18 +202,6 @@ func (r *receipt) close() {
 	}
 }
 
-// ResumeToken implements agent.Pool.
-func (p *Pool) ResumeToken(ctx context.Context, name string) (string, error) {
-	s, err := p.view(ctx)
-	if err == nil {
-		var d *dataset
-		if d, err = s.dataset(name); err == nil {
-			return p.tokenOf(d), nil
-		}
-	}
-	return "", fmt.Errorf("resume token of %s: %w", name, err)
-}
-
 // tokenOf is where the receive into a dataset stands; empty for none.
 func (p *Pool) tokenOf(d *dataset) string {
 	if d.Partial == nil {

@@ -17,11 +17,9 @@ import (
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
 )
 
-// Configuration keys with a meaning of their own; the same as Incus's.
+// Configuration keys with a meaning of their own, beside those of package agent; the same as Incus's.
 const (
-	keyAutostart = "boot.autostart"
 	keyProtected = "security.protection.delete"
-	keyIDMap     = "volatile.last_state.idmap"
 	keyContainer = "user.hoody.container"
 	envPrefix    = "environment."
 )
@@ -230,15 +228,15 @@ func (r *Runtime) Instances(ctx context.Context) ([]agent.Instance, error) {
 // public shows an instance to the agent.
 func (i *instance) public(name string) agent.Instance {
 	out := agent.Instance{
-		Name: name, ContainerID: i.Config[keyContainer], Description: i.Description, Status: i.Status, IDMap: i.Config[keyIDMap],
+		Name: name, ContainerID: i.Config[keyContainer], Description: i.Description, Status: i.Status, IDMap: i.Config[agent.ConfigIDMap],
 		Config: make(map[string]string), Env: make(map[string]string),
 		Snapshots: slices.Clone(i.Snapshots), Unsupported: slices.Clone(i.Unsupported), RootSize: i.RootSize, RootLimits: rootLimits(i.RootSize),
 	}
-	out.Autostart, _ = strconv.ParseBool(i.Config[keyAutostart])
+	out.Autostart, _ = strconv.ParseBool(i.Config[agent.ConfigAutostart])
 	for key, value := range i.Config {
 		if variable, ok := strings.CutPrefix(key, envPrefix); ok {
 			out.Env[variable] = value
-		} else if key != keyAutostart && key != keyProtected && !strings.HasPrefix(key, "volatile.") && !strings.HasPrefix(key, "user.") {
+		} else if key != agent.ConfigAutostart && key != keyProtected && !strings.HasPrefix(key, "volatile.") && !strings.HasPrefix(key, "user.") {
 			out.Config[key] = value
 		}
 	}

@@ -58,6 +58,15 @@ func launch(t testing.TB, runtime *sim.Runtime, spec agent.InstanceSpec, image s
 	}
 }
 
+// remove lifts an instance's protection and deletes it.
+func remove(t testing.TB, runtime *sim.Runtime, name string) error {
+	t.Helper()
+	if err := runtime.Protect(t.Context(), name, false); err != nil {
+		return err
+	}
+	return runtime.Delete(t.Context(), name)
+}
+
 func wantStatus(t testing.TB, runtime *sim.Runtime, name string, want agent.InstanceStatus) {
 	t.Helper()
 	if i, err := runtime.Instance(t.Context(), name); err != nil || i.Status != want {
@@ -97,10 +106,11 @@ func TestInstancesOutliveTheProcess(t *testing.T) {
 
 func TestPowerCut(t *testing.T) {
 	runtime, pool := newRuntime(t, sim.Options{})
-	auto := spec("auto")
-	auto.Autostart = true
-	launch(t, runtime, auto, "busybox")
+	launch(t, runtime, spec("auto"), "busybox")
 	launch(t, runtime, spec("manual"), "busybox")
+	if err := runtime.Configure(t.Context(), "hoody-auto", map[string]string{agent.ConfigAutostart: "true"}); err != nil {
+		t.Fatal(err)
+	}
 	events, err := runtime.Events(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -178,14 +188,14 @@ func TestDeletedWithClones(t *testing.T) {
 	if err := pool.Clone(ctx, "containers/hoody-source@s", "containers/hoody-copy", nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := runtime.Delete(ctx, "hoody-source"); err != nil {
+	if err := remove(t, runtime, "hoody-source"); err != nil {
 		t.Fatal(err)
 	}
 	d, err := pool.Dataset(ctx, "containers/hoody-copy")
 	if err != nil || !strings.HasPrefix(d.Origin, "deleted/containers/") {
 		t.Fatalf("copy %+v, %v", d, err)
 	}
-	if err := runtime.Delete(ctx, "hoody-copy"); err != nil {
+	if err := remove(t, runtime, "hoody-copy"); err != nil {
 		t.Fatal(err)
 	}
 	inv, err := pool.Inventory(ctx)
@@ -339,14 +349,14 @@ func TestCreationsThatFail(t *testing.T) {
 				t.Fatal(err)
 			}
 			wantStatus(t, runtime, "hoody-a", agent.InstanceStopped)
-			if err := runtime.Delete(t.Context(), "hoody-a"); err != nil {
+			if err := remove(t, runtime, "hoody-a"); err != nil {
 				t.Fatal(err)
 			}
 		}
 		if err := runtime.CreateEmpty(t.Context(), spec("a")); err != nil {
 			t.Errorf("after a failed creation: %v", err)
 		}
-		if err := errors.Join(runtime.Delete(t.Context(), "hoody-a"), runtime.Close(), pool.Close()); err != nil {
+		if err := errors.Join(remove(t, runtime, "hoody-a"), runtime.Close(), pool.Close()); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -42,12 +42,10 @@ func etcdClass(err error) error {
 	case errors.Is(toEtcd, rpctypes.ErrCorrupt):
 		return errdefs.ErrCorrupt
 	}
-	code := status.Code(err)
-	var withCode rpctypes.EtcdError
-	if errors.As(err, &withCode) {
-		code = withCode.Code()
+	if unexplained(err) {
+		return errdefs.ErrUnavailable
 	}
-	switch code {
+	switch codeOf(err) {
 	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.Aborted,
 		// Refused credentials are our configuration's fault, never the caller's: to him the store is away.
 		codes.PermissionDenied, codes.Unauthenticated:
@@ -57,4 +55,21 @@ func etcdClass(err error) error {
 	default:
 		return errdefs.ErrInternal
 	}
+}
+
+// unexplained tells whether gRPC could make nothing of what came back. An etcd that is just ending, or a proxy before it, answers in ways that
+// are not gRPC ("unexpected HTTP status code received from server: 200 (OK); malformed header", seen when Debian's etcd-server was stopped), and
+// what etcd has no code for it sends as unknown. It passes, and a transaction may be written.
+func unexplained(err error) bool {
+	said, ok := status.FromError(err)
+	return ok && (said.Code() == codes.Unknown || said.Code() == codes.Internal)
+}
+
+// codeOf is the gRPC code of an error of the etcd client, which puts some into a type of its own that grpc does not know.
+func codeOf(err error) codes.Code {
+	var withCode rpctypes.EtcdError
+	if errors.As(err, &withCode) {
+		return withCode.Code()
+	}
+	return status.Code(err)
 }

@@ -30,7 +30,9 @@ type feed struct {
 const (
 	retryWait    = 500 * time.Millisecond
 	replacedWait = 10 * time.Second
-	missed       = 2 // heartbeats without an answer after which the mirror counts as stale
+
+	// maxMissedHeartbeats may go by without an answer before the mirror counts as stale.
+	maxMissedHeartbeats = 2
 )
 
 var (
@@ -73,7 +75,7 @@ func (f *feed) step(ctx context.Context, load bool) error {
 	if !load {
 		return f.follow(ctx)
 	}
-	late := time.AfterFunc(missed*f.heartbeat, func() {
+	late := time.AfterFunc(maxMissedHeartbeats*f.heartbeat, func() {
 		f.mirror.lost(fmt.Errorf("the store is being loaded anew: %w", errdefs.ErrUnavailable))
 	})
 	defer late.Stop()
@@ -130,7 +132,7 @@ func (f *feed) follow(ctx context.Context) error {
 	// in the future. The same happens to a watch that the client has resumed, which is why silence ends in a new one.
 	// The notice of the watch's creation tells whose and how old the data is that answers.
 	// Watch itself waits for that notice, for as long as nobody answers.
-	unanswered := time.AfterFunc((missed+1)*f.heartbeat, func() {
+	unanswered := time.AfterFunc((maxMissedHeartbeats+1)*f.heartbeat, func() {
 		f.mirror.lost(fmt.Errorf("watch: no answer: %w", errdefs.ErrUnavailable))
 		cancel()
 	})
@@ -154,8 +156,8 @@ func (f *feed) follow(ctx context.Context) error {
 		case <-f.mirror.nudge:
 			f.ask(ctx, watcher)
 		case <-beat.C:
-			if silent++; silent > missed {
-				return fmt.Errorf("watch: no answer to %d heartbeats: %w", missed, errdefs.ErrUnavailable)
+			if silent++; silent > maxMissedHeartbeats {
+				return fmt.Errorf("watch: no answer to %d heartbeats: %w", maxMissedHeartbeats, errdefs.ErrUnavailable)
 			}
 			f.ask(ctx, watcher)
 		}

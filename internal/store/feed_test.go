@@ -70,7 +70,7 @@ func TestMirrorReloadsAfterCompaction(t *testing.T) {
 	}
 
 	etcd.start()
-	if err := s.Mirror().WaitRevision(testContext(t), last); err != nil {
+	if err := s.Mirror().waitRevision(testContext(t), last); err != nil {
 		t.Fatal(err)
 	}
 	var ids []string
@@ -150,7 +150,7 @@ func TestAnOlderStateThatGrowsPastTheMirror(t *testing.T) {
 		update(t, other, func(tx *Tx) error { return tx.PutProject(Project{ID: fmt.Sprint("new-", i), UserID: "u1"}) })
 	}
 	newest := update(t, other, func(tx *Tx) error { return tx.PutProject(Project{ID: "last", UserID: "u1"}) })
-	if err := s.Mirror().WaitRevision(testContext(t), newest); err != nil {
+	if err := s.Mirror().waitRevision(testContext(t), newest); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := len(s.Mirror().ProjectsOf("u1")), len(other.Mirror().ProjectsOf("u1")); got != want || s.Mirror().Loads() == loads {
@@ -166,7 +166,7 @@ func TestWaitForRevisionOfOthers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Mirror().WaitRevision(testContext(t), response.Header.Revision); err != nil {
+	if err := s.Mirror().waitRevision(testContext(t), response.Header.Revision); err != nil {
 		t.Error(err)
 	}
 	if revision, err := s.Barrier(testContext(t)); err != nil || revision < response.Header.Revision {
@@ -174,7 +174,7 @@ func TestWaitForRevisionOfOthers(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := s.Mirror().WaitRevision(ctx, 1<<40); !errors.Is(err, errdefs.ErrUnavailable) {
+	if err := s.Mirror().waitRevision(ctx, 1<<40); !errors.Is(err, errdefs.ErrUnavailable) {
 		t.Errorf("a revision that never comes: %v", err)
 	}
 }
@@ -190,7 +190,7 @@ func TestUnreadableRecords(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, s := range []*Store{s, beside(t, s)} { // from an event, and from a load
-			if err := s.Mirror().WaitRevision(testContext(t), response.Header.Revision); err != nil {
+			if err := s.Mirror().waitRevision(testContext(t), response.Header.Revision); err != nil {
 				t.Fatal(err)
 			}
 			if err := s.Mirror().Unreadable()[key]; !errors.Is(err, errdefs.ErrCorrupt) {

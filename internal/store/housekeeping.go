@@ -82,7 +82,7 @@ func (s *Store) sweepJobs(ctx context.Context, now time.Time) error {
 }
 
 // receiptsOutlive is longer than receipts last: etcd gives a lease its whole time again when it changes its leader.
-const receiptsOutlive = 2 * (receiptsFor + leaseFor)
+const receiptsOutlive = 2 * (receiptsFor + receiptLeaseReuse)
 
 // outdated are those of a server's jobs that finished longer than retention ago, and of those that went well all but the newest, unless a repeated request
 // may ask for them yet. A finished job is final, so the mirror's word is enough to remove it.

@@ -26,6 +26,8 @@ const (
 	kindAlive      Kind = "alive"        // alive/<server>, under a lease
 	kindMeta       Kind = "meta"         // meta/store_id
 	kindReceipt    Kind = "receipts"     // receipts/<user>/<digest of route and key>, under a lease; not in the mirror
+	kindStamp      Kind = "stamps"       // stamps/<server>: how far its pool has been stamped; not in the mirror
+	kindTombstone  Kind = "tombstones"   // tombstones/<container id>: deletions on purpose; read where they are true, not in the mirror
 )
 
 // noun is how messages call one record of the kind.

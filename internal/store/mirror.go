@@ -30,7 +30,7 @@ type Mirror struct {
 	heard      time.Time // when etcd last confirmed that we are current
 	stale      bool
 	replaced   error                                 // etcd holds another store, or an older state of ours; nil = it does not
-	waiters    map[chan struct{}]int64               // WaitRevision
+	waiters    map[chan struct{}]int64               // waitRevision
 	signals    map[string]map[chan struct{}]struct{} // JobChanges: server, or job path
 	subscribed map[*Subscription]struct{}
 }

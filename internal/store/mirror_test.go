@@ -50,7 +50,7 @@ func TestMirrorShowsWhatEtcdHolds(t *testing.T) {
 		defer func() { _ = fresh.Close() }()
 		want := contentOf(rt, s, writers[0].opts.Prefix)
 		for _, reader := range append(writers, fresh) {
-			if err := reader.Mirror().WaitRevision(testContext(t), last); err != nil {
+			if err := reader.Mirror().waitRevision(testContext(t), last); err != nil {
 				rt.Fatal(err)
 			}
 			want.compare(rt, reader.Mirror())

@@ -18,9 +18,9 @@ const (
 	askEvery = 100 * time.Millisecond
 )
 
-// WaitRevision returns when the mirror shows the revision or a later one. It returns errdefs.ErrUnavailable when ctx
+// waitRevision returns when the mirror shows the revision or a later one. It returns errdefs.ErrUnavailable when ctx
 // ends first or the store closes.
-func (m *Mirror) WaitRevision(ctx context.Context, revision int64) error {
+func (m *Mirror) waitRevision(ctx context.Context, revision int64) error {
 	m.mu.Lock()
 	if m.revision >= revision {
 		m.mu.Unlock()

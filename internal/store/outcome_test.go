@@ -82,17 +82,22 @@ func TestLostAnswers(t *testing.T) {
 	pass := func(forward func() error) error { return forward() }
 	arriveBefore := func(forward func() error) error { return errors.Join(late(), forward()) }
 	arriveAfter := func(forward func() error) error { return errors.Join(forward(), late()) }
+	// What an etcd that is just ending answers with.
+	garbled := func(forward func() error) error {
+		return errors.Join(forward(), status.Error(codes.Unknown, "unexpected HTTP status code received from server: 200 (OK)"))
+	}
 	for name, test := range map[string]struct {
 		interferences []interference
 		runs          int
 	}{
-		"it was written":                        {[]interference{lose}, 1},
-		"it never arrived":                      {[]interference{drop}, 2},
-		"it arrives before it is looked for":    {[]interference{delay, arriveBefore}, 1},
-		"it arrives after it is looked for":     {[]interference{delay, arriveAfter}, 2},
-		"it was written and changed meanwhile":  {[]interference{change}, 1},
-		"the answer to the second is lost, too": {[]interference{drop, pass, lose}, 2},
-		"the fence does not get through":        {[]interference{lose, drop, drop}, 1},
+		"it was written, and the answer is none": {[]interference{garbled}, 1},
+		"it was written":                         {[]interference{lose}, 1},
+		"it never arrived":                       {[]interference{drop}, 2},
+		"it arrives before it is looked for":     {[]interference{delay, arriveBefore}, 1},
+		"it arrives after it is looked for":      {[]interference{delay, arriveAfter}, 2},
+		"it was written and changed meanwhile":   {[]interference{change}, 1},
+		"the answer to the second is lost, too":  {[]interference{drop, pass, lose}, 2},
+		"the fence does not get through":         {[]interference{lose, drop, drop}, 1},
 	} {
 		update(t, s, func(tx *Tx) error {
 			return errors.Join(tx.PutProject(Project{ID: "p1"}), tx.DeleteContainer("c1"), tx.ReleaseUnique(UniqueContainerName, "p1", "web", "c1"))
@@ -357,10 +362,16 @@ func TestOldEtcd(t *testing.T) {
 
 // What passes must not end an operation.
 func TestWhatPasses(t *testing.T) {
-	for _, err := range []error{rpctypes.ErrGRPCRequestTooManyRequests, rpctypes.ErrTooManyRequests, rpctypes.ErrGRPCNoLeader, status.Error(codes.Unknown, "raft proposal dropped")} {
+	for _, err := range []error{rpctypes.ErrGRPCRequestTooManyRequests, rpctypes.ErrTooManyRequests, rpctypes.ErrGRPCNoLeader, status.Error(codes.Unknown, "raft proposal dropped"),
+		status.Error(codes.Unknown, "unexpected HTTP status code received from server: 200 (OK); malformed header: missing HTTP content-type"),
+		status.Error(codes.Internal, "stream terminated by RST_STREAM with error code: PROTOCOL_ERROR"),
+	} {
 		if class := etcdClass(err); class != errdefs.ErrUnavailable {
 			t.Errorf("%v is %v", err, class)
 		}
+	}
+	if class := etcdClass(errors.New("ours")); class != errdefs.ErrInternal {
+		t.Errorf("an error that is not etcd's is %v", class)
 	}
 }
 

@@ -28,7 +28,7 @@ func (s *Store) Barrier(ctx context.Context) (revision int64, err error) {
 		if s.mirror.Revision() < revision {
 			s.mirror.ask()
 		}
-		return s.mirror.WaitRevision(ctx, revision)
+		return s.mirror.waitRevision(ctx, revision)
 	})
 	return revision, err
 }

@@ -18,8 +18,9 @@ import (
 const (
 	// receiptsFor is how long receipts are kept at least.
 	receiptsFor = 24 * time.Hour
-	// leaseFor is how long new receipts are put under the same lease: a lease each would cost etcd more than the receipt.
-	leaseFor = time.Hour
+	// receiptLeaseReuse is how long new receipts are put under the same lease: a lease each would cost etcd more than
+	// the receipt.
+	receiptLeaseReuse = time.Hour
 	// maxReceipts is how many a user may have; a client that makes more does not use keys for what they are for.
 	maxReceipts = 10_000
 )
@@ -126,11 +127,11 @@ func (s *Store) leaseForReceipts(ctx context.Context) (clientv3.LeaseID, error) 
 		return s.receipts.id, nil
 	}
 	err := s.bounded(ctx, func(ctx context.Context) error {
-		granted, err := s.client.Grant(ctx, int64((receiptsFor+leaseFor)/time.Second))
+		granted, err := s.client.Grant(ctx, int64((receiptsFor+receiptLeaseReuse)/time.Second))
 		if err != nil {
 			return etcdError("grant lease", err)
 		}
-		s.receipts.id, s.receipts.until = granted.ID, time.Now().Add(leaseFor)
+		s.receipts.id, s.receipts.until = granted.ID, time.Now().Add(receiptLeaseReuse)
 		return nil
 	})
 	if err != nil {

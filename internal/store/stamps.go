@@ -1,8 +1,5 @@
 package store
 
-// KindStamp is where a server notes how far its pool has been stamped: stamps/<server>. The mirror does not hold them.
-const KindStamp Kind = "stamps"
-
 // Stamp is the store's side of the stamp on a server's pool. A store that was put back to an older state holds an older
 // one than the pool does, however far its revision has come since: only the server itself writes its stamp.
 type Stamp struct {
@@ -11,7 +8,7 @@ type Stamp struct {
 }
 
 // Stamp returns what the server noted last.
-func (tx *Tx) Stamp(server string) (Stamp, error) { return getRecord[Stamp](tx, KindStamp, server) }
+func (tx *Tx) Stamp(server string) (Stamp, error) { return getRecord[Stamp](tx, kindStamp, server) }
 
 // PutStamp writes the note; an unchanged one costs nothing.
-func (tx *Tx) PutStamp(stamp Stamp) error { return putRecord(tx, KindStamp, stamp.ServerID, stamp) }
+func (tx *Tx) PutStamp(stamp Stamp) error { return putRecord(tx, kindStamp, stamp.ServerID, stamp) }

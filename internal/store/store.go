@@ -31,15 +31,15 @@ import (
 // Defaults of Options.
 const (
 	DefaultPrefix        = "/hoody/v1/"
-	DefaultLeaseTTL      = 15 * time.Second
-	DefaultHeartbeat     = 3 * time.Second
-	DefaultUpdateTimeout = 10 * time.Second
-	DefaultJobRetention  = 7 * 24 * time.Hour
-	DefaultMaxJobs       = 1000
-	DefaultHousekeeping  = 10 * time.Minute
+	defaultLeaseTTL      = 15 * time.Second
+	defaultHeartbeat     = 3 * time.Second
+	defaultUpdateTimeout = 10 * time.Second
+	defaultJobRetention  = 7 * 24 * time.Hour
+	defaultMaxJobs       = 1000
+	defaultHousekeeping  = 10 * time.Minute
 
-	DefaultEventRetention = 7 * 24 * time.Hour
-	DefaultMaxEvents      = 10_000
+	defaultEventRetention = 7 * 24 * time.Hour
+	defaultMaxEvents      = 10_000
 )
 
 // EmbeddedOptions says where the embedded etcd lives and whom else it serves.
@@ -65,15 +65,15 @@ type Options struct {
 	// transaction itself refused is no failure. It is called concurrently. Nil means nobody listens.
 	Observe func(operation string, took time.Duration, err error)
 
-	LeaseTTL      time.Duration // how long a server counts as alive after its last sign, whole seconds; 0 = DefaultLeaseTTL
-	Heartbeat     time.Duration // how often the mirror asks etcd for a sign of life; 0 = DefaultHeartbeat
-	UpdateTimeout time.Duration // bound of a linearizable read and of each part of an Update: writing, finding out about a lost answer, the mirror; 0 = DefaultUpdateTimeout
-	JobRetention  time.Duration // how long finished jobs stay; 0 = DefaultJobRetention
-	MaxJobs       int           // how many of a server's that went well stay for longer than a day; 0 = DefaultMaxJobs
-	Housekeeping  time.Duration // pause between two rounds of removing them; 0 = DefaultHousekeeping
+	LeaseTTL      time.Duration // how long a server counts as alive after its last sign, whole seconds; 0 = defaultLeaseTTL
+	Heartbeat     time.Duration // how often the mirror asks etcd for a sign of life; 0 = defaultHeartbeat
+	UpdateTimeout time.Duration // bound of a linearizable read and of each part of an Update: writing, finding out about a lost answer, the mirror; 0 = defaultUpdateTimeout
+	JobRetention  time.Duration // how long finished jobs stay; 0 = defaultJobRetention
+	MaxJobs       int           // how many of a server's that went well stay for longer than a day; 0 = defaultMaxJobs
+	Housekeeping  time.Duration // pause between two rounds of removing them; 0 = defaultHousekeeping
 
-	EventRetention time.Duration // how long events stay; 0 = DefaultEventRetention
-	MaxEvents      int           // how many of them stay, of the whole fleet; 0 = DefaultMaxEvents
+	EventRetention time.Duration // how long events stay; 0 = defaultEventRetention
+	MaxEvents      int           // how many of them stay, of the whole fleet; 0 = defaultMaxEvents
 
 	dialOptions []grpc.DialOption // more of them, for tests
 }
@@ -94,14 +94,14 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Observe == nil {
 		o.Observe = func(string, time.Duration, error) {}
 	}
-	o.LeaseTTL = cmp.Or(o.LeaseTTL, DefaultLeaseTTL)
-	o.Heartbeat = cmp.Or(o.Heartbeat, DefaultHeartbeat)
-	o.UpdateTimeout = cmp.Or(o.UpdateTimeout, DefaultUpdateTimeout)
-	o.JobRetention = cmp.Or(o.JobRetention, DefaultJobRetention)
-	o.MaxJobs = cmp.Or(o.MaxJobs, DefaultMaxJobs)
-	o.Housekeeping = cmp.Or(o.Housekeeping, DefaultHousekeeping)
-	o.EventRetention = cmp.Or(o.EventRetention, DefaultEventRetention)
-	o.MaxEvents = cmp.Or(o.MaxEvents, DefaultMaxEvents)
+	o.LeaseTTL = cmp.Or(o.LeaseTTL, defaultLeaseTTL)
+	o.Heartbeat = cmp.Or(o.Heartbeat, defaultHeartbeat)
+	o.UpdateTimeout = cmp.Or(o.UpdateTimeout, defaultUpdateTimeout)
+	o.JobRetention = cmp.Or(o.JobRetention, defaultJobRetention)
+	o.MaxJobs = cmp.Or(o.MaxJobs, defaultMaxJobs)
+	o.Housekeeping = cmp.Or(o.Housekeeping, defaultHousekeeping)
+	o.EventRetention = cmp.Or(o.EventRetention, defaultEventRetention)
+	o.MaxEvents = cmp.Or(o.MaxEvents, defaultMaxEvents)
 	return o, nil
 }
 

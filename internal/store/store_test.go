@@ -102,7 +102,7 @@ func TestAgentsShareAnEmbeddedStoreOverTLS(t *testing.T) {
 	etcd := newRemote(t)
 	one, two := etcd.open(), etcd.open()
 	revision := update(t, one, func(tx *Tx) error { return tx.PutProject(Project{ID: "p1", Alias: "shared"}) })
-	if err := two.Mirror().WaitRevision(testContext(t), revision); err != nil {
+	if err := two.Mirror().waitRevision(testContext(t), revision); err != nil {
 		t.Fatal(err)
 	}
 	if project, ok := two.Mirror().Project("p1"); !ok || project.Alias != "shared" {
@@ -123,7 +123,7 @@ func TestCloseEndsWaits(t *testing.T) {
 	update(t, s, func(tx *Tx) error { return tx.PutJob(Job{ID: "j1", ServerID: "s1", State: JobRunning}) })
 	subscription := s.Mirror().Subscribe()
 	ended := make(chan error, 2)
-	go func() { ended <- s.Mirror().WaitRevision(testContext(t), 1<<40) }()
+	go func() { ended <- s.Mirror().waitRevision(testContext(t), 1<<40) }()
 	go func() { _, err := s.WaitJob(testContext(t), "s1", "j1"); ended <- err }()
 	if err := s.Close(); err != nil {
 		t.Fatal(err)

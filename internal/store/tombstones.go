@@ -7,22 +7,18 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 )
 
-// KindTombstone is where deletions on purpose are recorded: tombstones/<container id>. The mirror does not hold them; only
-// garbage collection reads them, where they are true.
-const KindTombstone Kind = "tombstones"
-
 // Tombstone returns what was deleted of a container on purpose so far; errdefs.ErrNotFound for nothing.
 func (tx *Tx) Tombstone(containerID string) (Tombstone, error) {
-	return getRecord[Tombstone](tx, KindTombstone, containerID)
+	return getRecord[Tombstone](tx, kindTombstone, containerID)
 }
 
 // PutTombstone records what was deleted of a container on purpose: some of its snapshots, or it with all it listed. It
 // replaces the record.
-func (tx *Tx) PutTombstone(t Tombstone) error { return putRecord(tx, KindTombstone, t.ContainerID, t) }
+func (tx *Tx) PutTombstone(t Tombstone) error { return putRecord(tx, kindTombstone, t.ContainerID, t) }
 
 // DeleteTombstone removes the record once nothing of the container is left to sweep; a missing one is fine.
 func (tx *Tx) DeleteTombstone(containerID string) error {
-	return tx.deleteRecord(KindTombstone, containerID)
+	return tx.deleteRecord(kindTombstone, containerID)
 }
 
 // Tombstones reads all tombstones from etcd, linearizably. An unreadable one is an error (errdefs.ErrCorrupt), and so is
@@ -34,7 +30,7 @@ func (s *Store) Tombstones(ctx context.Context) ([]Tombstone, error) {
 	var all []Tombstone
 	var unreadable error
 	err := s.bounded(ctx, func(ctx context.Context) error {
-		_, err := readAll(ctx, s.client.Get, s.keys.kind(KindTombstone), 0, func(kv *mvccpb.KeyValue) {
+		_, err := readAll(ctx, s.client.Get, s.keys.kind(kindTombstone), 0, func(kv *mvccpb.KeyValue) {
 			tombstone, err := decode[Tombstone](string(kv.Key), kv.Value)
 			if err != nil {
 				unreadable = errors.Join(unreadable, err)

@@ -27,7 +27,7 @@ func TestTombstones(t *testing.T) {
 	if err != nil || len(all) != count-1 || all[0].ContainerID != "c0001" {
 		t.Fatalf("%d tombstones of %d, %v", len(all), count-1, err)
 	}
-	if _, err := s.client.Put(testContext(t), s.keys.record(KindTombstone, "c0001"), "not json"); err != nil {
+	if _, err := s.client.Put(testContext(t), s.keys.record(kindTombstone, "c0001"), "not json"); err != nil {
 		t.Fatal(err)
 	}
 	if all, err := s.Tombstones(testContext(t)); !errors.Is(err, errdefs.ErrCorrupt) || all != nil {

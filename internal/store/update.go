@@ -10,7 +10,6 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"go.etcd.io/etcd/client/v3/concurrency"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
 )
@@ -40,7 +39,7 @@ var (
 )
 
 // Update runs fn in one serializable transaction and returns the revision it was written at, once this process's mirror
-// shows it: whoever got the revision reads his own writes here, and elsewhere after Mirror.WaitRevision.
+// shows it: whoever got the revision reads his own writes here, and elsewhere after Barrier.
 //
 // What fn reads is checked when it commits. If any of it has changed, or somebody wrote what fn writes, fn runs again:
 // it must not have effects besides the Tx, and must assign, not add to, variables outside. It runs on another
@@ -64,7 +63,7 @@ func (s *Store) Update(ctx context.Context, fn func(tx *Tx) error) (revision int
 	if err != nil {
 		return 0, err
 	}
-	if err := s.bounded(ctx, func(ctx context.Context) error { return s.mirror.WaitRevision(ctx, revision) }); err != nil {
+	if err := s.bounded(ctx, func(ctx context.Context) error { return s.mirror.waitRevision(ctx, revision) }); err != nil {
 		return revision, fmt.Errorf("update: written at revision %d: %w", revision, err)
 	}
 	return revision, nil
@@ -194,12 +193,8 @@ func mayBeWritten(err error) bool {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return true
 	}
-	var withCode rpctypes.EtcdError
-	code := status.Code(err)
-	if errors.As(err, &withCode) {
-		code = withCode.Code()
-	}
-	return code == codes.Unavailable || code == codes.DeadlineExceeded || code == codes.Canceled
+	code := codeOf(err)
+	return unexplained(err) || code == codes.Unavailable || code == codes.DeadlineExceeded || code == codes.Canceled
 }
 
 // outOfStep tells that a read failed for where it landed, before anything was sent to commit: the second read of a

@@ -8,7 +8,7 @@
 // Names are relative to the pool's root and are checked before they reach a command (names.go): they come from records
 // and peers as well as from ZFS itself.
 //
-// What the package never does: receive -F, rollback, destroy -r, -R or -d, send -R or -I, or let libzfs choose the
-// origin of a clone. Facts without a source in a comment were tried on OpenZFS 2.3.9, Linux 6.12; the tests behind the
-// build tag e2e repeat them.
+// What the package never does: receive -F, rollback -r or -f, destroy -r, -R or -d, send -R or -I, or let libzfs choose
+// the origin of a clone. Facts without a source in a comment were tried on OpenZFS 2.3.9, Linux 6.12; the tests behind
+// the build tag e2e repeat them.
 package zfs

@@ -3,6 +3,7 @@ package zfs
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"strings"
 	"sync"
 
@@ -35,6 +36,23 @@ func neededFeatures(header []byte) (names []string) {
 		}
 	}
 	return names
+}
+
+// Features returns the pool's features and their states: disabled, enabled or active (zpool-features(7)).
+func (p *Pool) Features(ctx context.Context) (map[string]string, error) {
+	name, _, _ := strings.Cut(p.root, "/")
+	features := make(map[string]string)
+	err := p.runner.lines(ctx, func(line string) error {
+		property, value, ok := strings.Cut(line, "\t")
+		if feature, found := strings.CutPrefix(property, "feature@"); ok && found {
+			features[feature] = value
+		}
+		return nil
+	}, "zpool", "get", "-Hp", "-o", "property,value", "all", name)
+	if err != nil {
+		return nil, fmt.Errorf("features of pool %s: %w", name, err)
+	}
+	return features, nil
 }
 
 // knownFeatures are pool features that were seen enabled: none is ever disabled again.

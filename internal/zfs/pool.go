@@ -20,6 +20,9 @@ import (
 // DefaultGrace is how long a command may take to end by itself once its context is done.
 const DefaultGrace = 10 * time.Second
 
+// mountinfoFile tells what is mounted where this process runs (proc_pid_mountinfo(5)).
+const mountinfoFile = "/proc/self/mountinfo"
+
 // Options configure a Pool. The zero value is usable as long as nothing is mounted.
 type Options struct {
 	// StateDir is the agent's state directory, absolute. Private mounts live in its subdirectory "mounts".
@@ -27,8 +30,6 @@ type Options struct {
 	// Grace is how long a command may take to end after its context is done, before it is killed; a killed one gets as
 	// long again, then it is left behind (see Pool.Close). Zero means DefaultGrace.
 	Grace time.Duration
-	// Mountinfo is the file that Mounted reads; empty means /proc/self/mountinfo.
-	Mountinfo string
 	// Observe is told of every command that ended: the program and its verb ("zfs list"), how long it took, and its error,
 	// which is a *CommandError and wraps context.Canceled when somebody ended it. Answers count as errors, too: a look for
 	// a dataset that is not there is ErrNotFound. It is called concurrently. Nil means nobody listens.
@@ -48,7 +49,7 @@ type Pool struct {
 	library   *library
 	log       *zap.Logger
 	mountDir  string // empty: private mounts are not possible
-	mountinfo string
+	mountinfo string // mountinfoFile, unless a test says otherwise
 	features  knownFeatures
 	idle      bool // streams run at idle priority
 	busy      busyMounts
@@ -68,9 +69,6 @@ func Open(ctx context.Context, root string, opts Options) (*Pool, error) {
 	}
 	if opts.Grace <= 0 {
 		opts.Grace = DefaultGrace
-	}
-	if opts.Mountinfo == "" {
-		opts.Mountinfo = "/proc/self/mountinfo"
 	}
 	if opts.Log == nil {
 		opts.Log = zap.NewNop()
@@ -105,7 +103,7 @@ func Open(ctx context.Context, root string, opts Options) (*Pool, error) {
 		library:   &library{runner: runner},
 		log:       opts.Log,
 		mountDir:  mountDir,
-		mountinfo: opts.Mountinfo,
+		mountinfo: mountinfoFile,
 		idle:      opts.IdlePriority,
 	}
 	pool.inventories = newShared(pool.inventory)

@@ -219,20 +219,6 @@ func unblock(stream io.Reader) {
 	}
 }
 
-// ResumeToken returns what zfs send -t needs to go on with an interrupted receive; "" when there is nothing to go on
-// with. It is there while a receive runs, too.
-func (p *Pool) ResumeToken(ctx context.Context, dataset string) (string, error) {
-	full, err := p.dataset(dataset)
-	if err != nil {
-		return "", fmt.Errorf("resume token: %w", err)
-	}
-	token, err := p.library.property(ctx, full, "receive_resume_token")
-	if err != nil {
-		return "", fmt.Errorf("resume token of %s: %w", dataset, err)
-	}
-	return dash(token), nil
-}
-
 // DescribeToken decodes a resume token. It runs no command, so it may be given anybody's token: ErrCorrupt when it is
 // not one.
 func (p *Pool) DescribeToken(_ context.Context, token string) (agent.ResumePoint, error) {

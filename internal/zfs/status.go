@@ -56,23 +56,6 @@ func parseStatus(line string) (Status, error) {
 	return status, nil
 }
 
-// Features returns the pool's features and their states: disabled, enabled or active (zpool-features(7)).
-func (p *Pool) Features(ctx context.Context) (map[string]string, error) {
-	name, _, _ := strings.Cut(p.root, "/")
-	features := make(map[string]string)
-	err := p.runner.lines(ctx, func(line string) error {
-		property, value, ok := strings.Cut(line, "\t")
-		if feature, found := strings.CutPrefix(property, "feature@"); ok && found {
-			features[feature] = value
-		}
-		return nil
-	}, "zpool", "get", "-Hp", "-o", "property,value", "all", name)
-	if err != nil {
-		return nil, fmt.Errorf("features of pool %s: %w", name, err)
-	}
-	return features, nil
-}
-
 // Versions returns what the commands and the kernel module call themselves: "zfs-2.3.9-1" and "zfs-kmod-2.3.9-1".
 func Versions(ctx context.Context) (commands, module string, err error) {
 	var lines []string

@@ -85,6 +85,7 @@ func firstCopy(h *host) {
 	h.has(spec.Name, agent.InstanceRunning)
 	h.holds(dataset, "rootfs/etc/copied", []byte("yes"))
 	h.ok(h.runtime.ForceStop(h.ctx, spec.Name), "force stop")
+	h.ok(h.runtime.Protect(h.ctx, spec.Name, false), "lift the protection")
 	h.ok(h.runtime.Delete(h.ctx, spec.Name), "delete the copy")
 	h.gone(spec.Name)
 }
