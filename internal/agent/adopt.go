@@ -2,10 +2,8 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"slices"
 
-	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
 	"github.com/hoodynetwork/hoody-agent/internal/store"
 )
 
@@ -51,11 +49,10 @@ func listAdopted(tx *store.Tx, job store.Job, container *store.Container) error 
 	if len(job.Adopted) == 0 {
 		return nil
 	}
-	history, err := tx.History(container.ID)
-	if err != nil && !errors.Is(err, errdefs.ErrNotFound) {
+	history, err := historyOf(tx, container.ID)
+	if err != nil {
 		return err
 	}
-	history.ContainerID = container.ID
 	history.Snapshots = slices.Clone(history.Snapshots)
 	for _, snapshot := range job.Adopted {
 		snapshot.Name = snapshotName(history, &snapshot.Name, snapshot.CreatedAt)

@@ -39,10 +39,10 @@ type Options struct {
 	UndoSnapshots    int           // kept of what syncs and restores displace, per container; 3 by default, negative for none
 	UndoExpiry       time.Duration // after which those go; 7 days by default
 	ExpiryInterval   time.Duration // how often expired snapshots are looked for; 1 min by default
-	ClockTrial       time.Duration // for how long the clock has to go steadily before anything expires by it; 10 min by default, negative: not at all
+	ClockTrial       time.Duration // how long the clock must run without a step before snapshots expire by it; 10 min by default, negative skips the trial
 	DiffLimit        int           // changed paths looked at before a container counts as changed; 1,000 by default
 	StopTimeout      time.Duration // for a clean stop before a swap; 30 s by default
-	LimitSlack       uint64        // bytes by which a state may be past its size limit and get one of its size and a quarter of this; 64 MiB by default
+	LimitSlack       uint64        // bytes by which a snapshot may exceed its limit and still be checked out: with a limit of its size and a quarter of this; 64 MiB by default
 	NoForceStop      bool          // a container that does not stop in time fails the operation instead of being stopped by force
 	OperationTimeout time.Duration // of a start, stop and their kind whose request has none, either half of a restart; 60 s by default
 	AnswerGrace      time.Duration // how long a request waits for a server that is gone, and for an operation beyond its own time; 1 min by default

@@ -177,14 +177,14 @@ func (r *run) swap(ctx context.Context) error {
 		}
 		return r.halt(ctx, instance)
 	}
-	if err := r.configureBeforeStop(ctx, instance, map[string]string{configAutostart: "false"}, halt); err != nil {
+	if err := r.configureBeforeStop(ctx, instance, map[string]string{ConfigAutostart: "false"}, halt); err != nil {
 		return err
 	}
 	if err := halt(ctx, instance); err != nil {
 		return err
 	}
 	if r.job.IDMap != before.IDMap { // only now: one that does not stop goes on with its own
-		if err := r.runtime.Configure(ctx, instance, map[string]string{configIDMap: r.job.IDMap}); err != nil {
+		if err := r.runtime.Configure(ctx, instance, map[string]string{ConfigIDMap: r.job.IDMap}); err != nil {
 			return err
 		}
 	}
@@ -314,9 +314,8 @@ func (r *run) swapBack(ctx context.Context) error {
 	return nil
 }
 
-// incomingUnmounted makes sure, where the generations are exchanged half, that the new one is not mounted: an earlier attempt may have moved
-// it away and died before it looked. Where the mount is at the instance's path the instance would start on it, and nothing here tells one
-// mount from another.
+// incomingUnmounted refuses when a swap back was cut off between its renames and the new generation is still mounted: if that is at the
+// instance's path, the instance would start on it, and nothing here tells one mount from another.
 func (r *run) incomingUnmounted(ctx context.Context, aside string) error {
 	if _, err := r.pool.Dataset(ctx, aside); err != nil {
 		if errors.Is(err, errdefs.ErrNotFound) {
@@ -372,7 +371,7 @@ func (r *run) start(ctx context.Context, toRun bool) error {
 		return nil
 	}
 	if instance.Status == InstanceError { // it may be starting already, by an attempt whose answer was lost, on a host that is busy
-		return errdefs.New(errdefs.ErrAborted, "", "the runtime reports a state of error")
+		return errdefs.New(errdefs.ErrAborted, "", "the runtime reports a state of error of instance %s", InstanceName(r.job.ContainerID))
 	}
 	if err := r.limitRoot(ctx, instance); err != nil {
 		return err
@@ -407,9 +406,3 @@ func (r *run) downMillis() int64 {
 	}
 	return up.Sub(*r.job.StoppedAt).Milliseconds()
 }
-
-// Configuration keys of the runtime that a checkout sets.
-const (
-	configAutostart = ConfigAutostart
-	configIDMap     = ConfigIDMap
-)

@@ -136,8 +136,8 @@ func copyName(source string) func(attempt int) string {
 
 // namedSnapshot finds one of a container's snapshots by name or, failing that, by alias, the newest first.
 func namedSnapshot(tx *store.Tx, containerID, name string) (store.Snapshot, error) {
-	history, err := tx.History(containerID)
-	if err != nil && !errors.Is(err, errdefs.ErrNotFound) {
+	history, err := historyOf(tx, containerID)
+	if err != nil {
 		return store.Snapshot{}, err
 	}
 	for _, snapshot := range history.Snapshots {

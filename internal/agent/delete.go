@@ -68,7 +68,7 @@ func (r *run) stopForDelete(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := r.configureBeforeStop(ctx, name, map[string]string{configAutostart: "false"}, r.end); err != nil {
+	if err := r.configureBeforeStop(ctx, name, map[string]string{ConfigAutostart: "false"}, r.end); err != nil {
 		return err
 	}
 	return r.end(ctx, name)
@@ -135,8 +135,8 @@ func (r *run) finishDelete(ctx context.Context) error {
 
 // deleteRecords removes the container's records and leaves a tombstone: its snapshots were deleted on purpose.
 func (a *Agent) deleteRecords(tx *store.Tx, container store.Container) error {
-	history, err := tx.History(container.ID)
-	if err != nil && !errors.Is(err, errdefs.ErrNotFound) {
+	history, err := historyOf(tx, container.ID)
+	if err != nil {
 		return err
 	}
 	if err := a.addTombstone(tx, container, guidsIn(history.Snapshots)); err != nil {

@@ -7,20 +7,12 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 
 	"go.uber.org/zap"
 
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
 	"github.com/hoodynetwork/hoody-agent/internal/lineage"
 	"github.com/hoodynetwork/hoody-agent/internal/store"
-)
-
-// maxFreezeRound bounds how many jobs share one freeze, and with it the transaction that records it. Each job gets the
-// source's history written along, at some 350 bytes a snapshot; maxFreezeHistory bounds how many snapshots that are in one.
-const (
-	maxFreezeRound   = 20
-	maxFreezeHistory = 2000
 )
 
 // Freeze is Source.Freeze for a peer, whose identity the transport has proved.
@@ -32,7 +24,7 @@ func (a *Agent) Freeze(ctx context.Context, peer, jobID string) (Manifest, error
 	if job.Freeze.GUID == 0 {
 		freeze := a.freeze
 		if job.SourceSnapshot != 0 {
-			freeze = a.freezeSnapshot
+			freeze = a.freezeAtSnapshot
 		}
 		if err := freeze(ctx, job); err != nil {
 			return Manifest{}, fmt.Errorf("freeze container %s: %w", job.SourceID, err)
@@ -42,73 +34,6 @@ func (a *Agent) Freeze(ctx context.Context, peer, jobID string) (Manifest, error
 		}
 	}
 	return a.manifest(ctx, job)
-}
-
-// jobOfPeer reads, where it is true, the open copy or sync of a peer's own server that reads from this one. Anything else
-// a peer may name is answered alike: it learns nothing about what exists here.
-func (a *Agent) jobOfPeer(ctx context.Context, peer, jobID string) (store.Job, error) {
-	job, err := a.store.GetJob(ctx, jobID)
-	if err != nil && !errors.Is(err, errdefs.ErrNotFound) {
-		return store.Job{}, err
-	}
-	reads := job.Kind == store.JobCopy || job.Kind == store.JobSync
-	if err != nil || !job.Open() || job.CancelledAt != nil && job.Freeze.GUID == 0 || !reads || job.ServerID != peer || job.SourceServerID != a.serverID {
-		return store.Job{}, errdefs.New(errdefs.ErrPermissionDenied, "", "server %s has no open job %s on this server", peer, jobID)
-	}
-	return job, nil
-}
-
-// freezeRounds lets jobs that wait to freeze the same container share one snapshot. A snapshot serves every job that
-// asked before it was made.
-type freezeRounds struct {
-	mu      sync.Mutex
-	waiting map[string]*freezeRound  // by container: the round that still takes jobs
-	turn    map[string]chan struct{} // by container: held by the round at work; never deleted, one small entry per source
-}
-
-type freezeRound struct {
-	jobs []store.Job
-	done chan struct{}
-	err  error
-}
-
-func newFreezeRounds() *freezeRounds {
-	return &freezeRounds{waiting: make(map[string]*freezeRound), turn: make(map[string]chan struct{})}
-}
-
-// join adds the job to the container's next round; the first of a round leads it.
-func (f *freezeRounds) join(job store.Job) (round *freezeRound, turn chan struct{}, leads bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	turn = f.turn[job.SourceID]
-	if turn == nil {
-		turn = make(chan struct{}, 1)
-		f.turn[job.SourceID] = turn
-	}
-	round = f.waiting[job.SourceID]
-	if round == nil || len(round.jobs) == maxFreezeRound {
-		round, leads = &freezeRound{done: make(chan struct{})}, true
-		f.waiting[job.SourceID] = round
-	}
-	round.jobs = append(round.jobs, job)
-	return round, turn, leads
-}
-
-// underWay tells whether a round is at work on the container, from before its snapshot is made until it is recorded.
-func (f *freezeRounds) underWay(container string) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return len(f.turn[container]) > 0
-}
-
-// close ends the taking of jobs: who comes from here on wants a later state.
-func (f *freezeRounds) close(container string, round *freezeRound) []store.Job {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.waiting[container] == round {
-		delete(f.waiting, container)
-	}
-	return round.jobs
 }
 
 // freeze lets the job share the container's next snapshot with all who ask before it is made; the first of them makes it.
@@ -129,12 +54,12 @@ func (a *Agent) freeze(ctx context.Context, job store.Job) error {
 	case <-ctx.Done():
 		a.freezes.close(job.SourceID, round)
 		// The others of the round did nothing wrong; their jobs ask again.
-		round.err = errdefs.New(errdefs.ErrUnavailable, "", "freeze given up by who led it").WithCause(ctx.Err())
+		round.err = errdefs.New(errdefs.ErrUnavailable, "", "Another operation that shared this freeze was given up").WithCause(ctx.Err())
 		return ctx.Err()
 	}
 	jobs := a.freezes.close(job.SourceID, round)
 	if round.err = a.freezeFor(ctx, job.SourceID, jobs); round.err != nil && ctx.Err() != nil {
-		round.err = errdefs.New(errdefs.ErrUnavailable, "", "freeze given up by who led it").WithCause(round.err)
+		round.err = errdefs.New(errdefs.ErrUnavailable, "", "Another operation that shared this freeze was given up").WithCause(round.err)
 	}
 	return round.err
 }
@@ -233,9 +158,9 @@ func (a *Agent) recordFrozen(ctx context.Context, containerID string, instance I
 	return nil
 }
 
-// freezeSnapshot is freeze for a job that names one of the source's snapshots: nothing has to be made, and the history
+// freezeAtSnapshot is freeze for a job that names one of the source's snapshots: nothing has to be made, and the history
 // that goes along is that snapshot and what led to it.
-func (a *Agent) freezeSnapshot(ctx context.Context, job store.Job) error {
+func (a *Agent) freezeAtSnapshot(ctx context.Context, job store.Job) error {
 	release, err := a.pins.share(ctx)
 	if err != nil {
 		return err
@@ -343,7 +268,7 @@ func (a *Agent) checkedSource(ctx context.Context, containerID string) (Instance
 func volumeSource() error { return unsupportedSource("its root is a block volume") }
 
 func unsupportedSource(format string, args ...any) error {
-	return errdefs.New(errdefs.ErrUnsupported, "", "container cannot be copied: "+format, args...)
+	return errdefs.New(errdefs.ErrUnsupported, "", "Container cannot be copied: "+format, args...)
 }
 
 // reusableFreeze looks for a snapshot of the agent's own that already holds the state of now: the sync base that a target

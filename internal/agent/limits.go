@@ -21,9 +21,9 @@ func (r *run) limitRoot(ctx context.Context, instance Instance) error {
 	return r.limit(ctx, InstanceDataset(instance.Name), instance.RootLimits)
 }
 
-// limit sets limits on a dataset. ZFS stops what writes only once a limit is passed, by what was on its way then, and takes no limit below what is there: a
-// state that has hit its limit could never be checked out again. So a limit of what the dataset refers to is raised to that if little is past it, and some
-// more: the runtime writes into it when it starts the instance.
+// limit sets limits on a dataset. ZFS notices late that a refquota is exceeded, and refuses to set one below what is used: a container that has
+// hit its limit could not be checked out. If it exceeds it by LimitSlack at most, the limit becomes its size and a quarter of that, room
+// for what the runtime writes at the start.
 func (r *run) limit(ctx context.Context, name string, limits Properties) error {
 	if len(limits) == 0 {
 		return nil

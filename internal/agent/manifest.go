@@ -97,21 +97,6 @@ func (a *Agent) OpenStream(ctx context.Context, peer string, request StreamReque
 	return stream, nil
 }
 
-// served returns an open job of a peer with what it may fetch.
-func (a *Agent) served(ctx context.Context, peer, jobID string) (store.Job, Manifest, error) {
-	job, err := a.jobOfPeer(ctx, peer, jobID)
-	if err != nil {
-		return store.Job{}, Manifest{}, err
-	}
-	manifest, known := a.manifests.get(job.ID)
-	if !known {
-		if manifest, err = a.manifest(ctx, job); err != nil {
-			return store.Job{}, Manifest{}, err
-		}
-	}
-	return job, manifest, nil
-}
-
 // send translates GUIDs into this pool's names.
 func (m Manifest) send(request StreamRequest) (SendSpec, error) {
 	spec := SendSpec{Embed: request.Embed}

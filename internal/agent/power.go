@@ -215,7 +215,7 @@ func (r *run) finishPower(ctx context.Context) error {
 		if r.unsettled++; r.unsettled >= maxAttempts { // it does not get better; what may help, a forced stop, waits for the end of this
 			class = errdefs.ErrFailedPrecondition
 		}
-		return errdefs.New(class, "", "the runtime reports a state of error")
+		return errdefs.New(class, "", "the runtime reports a state of error of instance %s", InstanceName(r.job.ContainerID))
 	}
 	return r.finish(ctx, store.JobDone, func(_ *store.Tx, _ *store.Job, container *store.Container) error {
 		container.Status = status

@@ -52,7 +52,7 @@ func (r *run) undoReplace(ctx context.Context) error {
 	status := r.job.PriorStatus
 	if r.job.PriorIDMap != "" && r.job.PriorIDMap != r.job.IDMap {
 		// What is in place again has the id map that it had; under the other one a start would shift its owners.
-		if err := r.runtime.Configure(ctx, InstanceName(r.job.ContainerID), map[string]string{configIDMap: r.job.PriorIDMap}); err != nil {
+		if err := r.runtime.Configure(ctx, InstanceName(r.job.ContainerID), map[string]string{ConfigIDMap: r.job.PriorIDMap}); err != nil {
 			return err
 		}
 	}

@@ -137,7 +137,7 @@ func noteSettings(settings *store.Settings, revision int64, err error, now time.
 // configure changes the instance. Every step of it may be repeated.
 func (a *Agent) configure(ctx context.Context, container store.Container) error {
 	name := InstanceName(container.ID)
-	config := map[string]string{configAutostart: strconv.FormatBool(container.Autostart)}
+	config := map[string]string{ConfigAutostart: strconv.FormatBool(container.Autostart)}
 	for _, variable := range container.Settings.DroppedEnv {
 		config[configEnvironment+variable] = ""
 	}

@@ -39,8 +39,8 @@ func (a *Agent) CreateSnapshot(ctx context.Context, caller Caller, id string, re
 		if err != nil {
 			return err
 		}
-		history, err := tx.History(id)
-		if err != nil && !errors.Is(err, errdefs.ErrNotFound) {
+		history, err := historyOf(tx, id)
+		if err != nil {
 			return err
 		}
 		if used, limit := countUserSnapshots(history), a.maxSnapshots(server); used >= limit {
@@ -206,16 +206,24 @@ func (r *run) takeSnapshot(ctx context.Context) error {
 	})
 }
 
+// historyOf reads a container's history, which is empty where nothing was listed yet.
+func historyOf(tx *store.Tx, containerID string) (store.History, error) {
+	history, err := tx.History(containerID)
+	if errors.Is(err, errdefs.ErrNotFound) {
+		return store.History{ContainerID: containerID}, nil
+	}
+	return history, err
+}
+
 func (r *run) finishSnapshot(ctx context.Context) error {
 	return r.finish(ctx, store.JobDone, func(tx *store.Tx, job *store.Job, container *store.Container) error {
-		history, err := tx.History(container.ID)
-		if err != nil && !errors.Is(err, errdefs.ErrNotFound) {
+		history, err := historyOf(tx, container.ID)
+		if err != nil {
 			return err
 		}
 		if slices.ContainsFunc(history.Snapshots, func(s store.Snapshot) bool { return s.Name == job.Snapshot.Name }) {
 			return nil
 		}
-		history.ContainerID = container.ID
 		history.Snapshots = append(slices.Clone(history.Snapshots), *job.Snapshot)
 		container.SnapshotCount = countUserSnapshots(history)
 		noteFrozen(container, job.Freeze)

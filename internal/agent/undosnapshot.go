@@ -108,13 +108,12 @@ func listUndo(tx *store.Tx, job store.Job, container *store.Container) error {
 	if job.Undo == nil {
 		return nil
 	}
-	history, err := tx.History(container.ID)
-	if err != nil && !errors.Is(err, errdefs.ErrNotFound) {
+	history, err := historyOf(tx, container.ID)
+	if err != nil {
 		return err
 	}
 	undo := *job.Undo
 	undo.Name = snapshotName(history, &undo.Name, undo.CreatedAt)
-	history.ContainerID = container.ID
 	history.Snapshots = append(slices.Clone(history.Snapshots), undo)
 	return tx.PutHistory(history)
 }
