@@ -11,11 +11,15 @@ import (
 // who wants a snapshot in flight waits for it and plans again.
 type inFlight struct {
 	mu       sync.Mutex
-	ended    int                       // claims so far: a plan made before the last one ended may be out of date
+	ended    int                       // snapshots that were claimed and are no more, so far
+	latest   []arrival                 // the last of them, at most endingsKept
 	arrivals map[arrival]chan struct{} // closed when it is there, or the replication that brings it ends
 	wanted   map[lineage.GUID]int      // by how many jobs that still lack it
 	left     map[string]lineage.GUID   // datasets with a stream half received that such a job will take over
 }
+
+// endingsKept is how many endings are remembered for plans that were made before them. Of more a plan counts as out of date.
+const endingsKept = 4096
 
 // arrival is a snapshot on its way. Each owner brings an image of his own.
 type arrival struct {
@@ -74,15 +78,15 @@ func (f *inFlight) leftBehind() map[string]bool {
 	return left
 }
 
-// endings is how many claims have ended; see claim.
+// endings is how many claims of a snapshot have ended; see claim.
 func (f *inFlight) endings() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.ended
 }
 
-// claim reserves all of the snapshots, or none. planned is what endings said before the plan was made: when a claim has ended since, its
-// snapshots may be among these, and ok is false. It is false, too, when one of them is on its way; wait closes then when that one is
+// claim reserves all of the snapshots, or none. planned is what endings said before the plan was made: when the claim of one of these has
+// ended since, it may be there, or be left half received, and ok is false. It is false, too, when one of them is on its way; wait closes then when that one is
 // there or its replication ends. The claim must be ended when ok is true.
 func (f *inFlight) claim(wanted []arrival, planned int) (claimed *claim, wait <-chan struct{}, ok bool) {
 	f.mu.Lock()
@@ -92,7 +96,7 @@ func (f *inFlight) claim(wanted []arrival, planned int) (claimed *claim, wait <-
 			return nil, busy, false
 		}
 	}
-	if f.ended != planned {
+	if f.endedSince(planned, wanted) {
 		past := make(chan struct{})
 		close(past)
 		return nil, past, false
@@ -101,6 +105,15 @@ func (f *inFlight) claim(wanted []arrival, planned int) (claimed *claim, wait <-
 		f.arrivals[snapshot] = make(chan struct{})
 	}
 	return &claim{inFlight: f, open: slices.Clone(wanted)}, nil, true
+}
+
+// endedSince tells whether the claim of one of the snapshots has ended since, as far as is remembered. It is called under the lock.
+func (f *inFlight) endedSince(planned int, wanted []arrival) bool {
+	since := f.ended - planned
+	if since > len(f.latest) {
+		return true
+	}
+	return slices.ContainsFunc(f.latest[len(f.latest)-since:], func(over arrival) bool { return slices.Contains(wanted, over) })
 }
 
 // claim is what one replication brings.
@@ -133,5 +146,9 @@ func (c *claim) release(snapshots ...arrival) {
 		close(c.inFlight.arrivals[snapshot])
 		delete(c.inFlight.arrivals, snapshot)
 	}
-	c.inFlight.ended++
+	c.inFlight.ended += len(snapshots)
+	c.inFlight.latest = append(c.inFlight.latest, snapshots...)
+	if surplus := len(c.inFlight.latest) - endingsKept; surplus > 0 {
+		c.inFlight.latest = slices.Delete(c.inFlight.latest, 0, surplus)
+	}
 }

@@ -49,8 +49,32 @@ func TestWhatIsInFlightIsClaimedOnce(t *testing.T) {
 	} else {
 		<-wait
 	}
+	// Of what else has ended meanwhile the plan does not depend.
+	if other, _, ok := f.claim(snapshots(5), planned); !ok {
+		t.Error("a plan is refused for what has nothing to do with it")
+	} else {
+		other.end()
+	}
 	if _, _, ok := f.claim(snapshots(3), f.endings()); !ok {
 		t.Error("a fresh plan is refused")
+	}
+}
+
+// Only so many endings are remembered; a plan from before them is out of date, whatever it brings.
+func TestAPlanFromLongAgoIsOutOfDate(t *testing.T) {
+	f := newInFlight()
+	for i := range endingsKept + 1 {
+		claimed, _, ok := f.claim(snapshots(lineage.GUID(i+10)), f.endings())
+		if !ok {
+			t.Fatal("a fresh plan is refused")
+		}
+		claimed.end()
+	}
+	if _, _, ok := f.claim(snapshots(1), 0); ok || len(f.latest) != endingsKept {
+		t.Errorf("accepted %t with %d endings remembered", ok, len(f.latest))
+	}
+	if _, _, ok := f.claim(snapshots(1), 1); !ok {
+		t.Error("a plan from before what is remembered is refused")
 	}
 }
 

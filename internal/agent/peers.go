@@ -57,7 +57,7 @@ type StreamRequest struct {
 // Stream is a stream under way.
 type Stream interface {
 	io.ReadCloser
-	// Wire returns how many bytes came over the network so far and how they were compressed ("none", "zstd").
+	// Wire returns how many bytes came over the network so far and how they were compressed ("none", "zstd"). It must not be called while a Read runs.
 	Wire() (bytes uint64, compression string)
 }
 

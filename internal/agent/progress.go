@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -116,17 +115,19 @@ func (m *rateMeter) observe(count uint64, now time.Time) {
 
 // countingReader counts a stream and keeps its error. Its Close is the stream's: a receiver that failed ends a Read that hangs.
 type countingReader struct {
-	io.ReadCloser
+	Stream
 	progress *progress
 	more     func() error // asks for room when more comes than was promised
 	total    uint64
+	wire     uint64
 	err      error
 }
 
 func (c *countingReader) Read(p []byte) (int, error) {
-	n, err := c.ReadCloser.Read(p)
+	n, err := c.Stream.Read(p)
 	c.progress.bytes.Add(uint64(n))
 	c.total += uint64(n)
+	c.countWire()
 	if err == nil && c.progress.bytes.Load() > c.progress.promised.Load() {
 		err = c.more()
 	}
@@ -134,4 +135,15 @@ func (c *countingReader) Read(p []byte) (int, error) {
 		c.err = err
 	}
 	return n, err
+}
+
+// countWire takes note of what the stream was on the wire so far. No Read may run.
+func (c *countingReader) countWire() (compression string) {
+	wire, compression := c.Stream.Wire()
+	c.progress.wire.Add(wire - c.wire)
+	c.wire = wire
+	if was := c.progress.compression.Load(); was == nil || *was == "none" && compression != "none" {
+		c.progress.compression.Store(&compression)
+	}
+	return compression
 }

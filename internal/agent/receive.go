@@ -58,19 +58,15 @@ func (p *replication) receive(ctx context.Context, opening *opening, spec Receiv
 	if err != nil {
 		return err
 	}
-	counted := &countingReader{ReadCloser: stream, progress: p.progress, more: func() error { return p.moreRoom(ctx) }}
+	counted := &countingReader{Stream: stream, progress: p.progress, more: func() error { return p.moreRoom(ctx) }}
 	err = p.pool.Receive(ctx, spec, counted)
 	if (err == nil || errors.Is(err, errdefs.ErrAborted)) && counted.err != nil && !errors.Is(counted.err, io.EOF) {
 		// What the stream says about its end counts: why it was cut off, or that it was not what was sent.
 		err = counted.err
 	}
-	wire, compression := stream.Wire()
-	p.progress.wire.Add(wire)
+	compression := counted.countWire()
 	if p.options.Observe.Received != nil { // however it ended: the network has carried it
-		p.options.Observe.Received(counted.total, wire, compression)
-	}
-	if was := p.progress.compression.Load(); was == nil || *was == "none" {
-		p.progress.compression.Store(&compression)
+		p.options.Observe.Received(counted.total, counted.wire, compression)
 	}
 	if closed := stream.Close(); err == nil && closed != nil {
 		err = closed

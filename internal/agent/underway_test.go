@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
+	"github.com/hoodynetwork/hoody-agent/internal/store"
 )
 
 // What was promised counts as taken until the job ends, whether its stream is cut off or not.
@@ -34,6 +35,29 @@ func TestRoomIsPromisedOnce(t *testing.T) {
 	p.end("a")
 	if !p.promise("c", &progress{}, 40, 40, 60) {
 		t.Error("a promise outlives its job")
+	}
+}
+
+// zipped is a stream of which every read took half as much on the wire.
+type zipped struct{ wire uint64 }
+
+func (z *zipped) Read(p []byte) (int, error) { z.wire += uint64(len(p) / 2); return len(p), nil }
+func (*zipped) Close() error                 { return nil }
+func (z *zipped) Wire() (uint64, string)     { return z.wire, "zstd" }
+
+// What a stream took on the wire shows while it comes, which may be for hours.
+func TestTheWireIsCountedAsItGoes(t *testing.T) {
+	p := &progress{}
+	p.promised.Store(1 << 20)
+	c := &countingReader{Stream: &zipped{}, progress: p}
+	for i := range uint64(3) {
+		if _, err := c.Read(make([]byte, 100)); err != nil {
+			t.Fatal(err)
+		}
+		now := p.since(store.Progress{})
+		if now.BytesDone != 100*(i+1) || now.BytesWire != 50*(i+1) || now.Compression != "zstd" {
+			t.Errorf("after %d reads: %+v", i+1, now)
+		}
 	}
 }
 

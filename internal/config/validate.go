@@ -100,6 +100,10 @@ func (v *validator) auth(a Auth) {
 	inRange(v, "auth.leeway", a.Leeway, 0, maxLeeway)
 }
 
+// mostPerPeer is how many transfers a session with another agent carries, with two streams each and some room for other requests
+// (transfer.DefaultMaxStreams).
+const mostPerPeer = 28
+
 func (v *validator) peer(p Peer) {
 	v.paths(map[string]string{"peer.credentials": p.Credentials})
 	v.required("", map[string]string{"peer.credentials": p.Credentials})
@@ -108,7 +112,7 @@ func (v *validator) peer(p Peer) {
 		v.dialable("peer.advertise", p.Advertise, "peer.listen", p.Listen)
 	}
 	inRange(v, "peer.max_transfers", p.MaxTransfers, 1, 1000)
-	inRange(v, "peer.max_transfers_per_peer", p.MaxTransfersPerPeer, 1, max(1, p.MaxTransfers))
+	inRange(v, "peer.max_transfers_per_peer", p.MaxTransfersPerPeer, 1, min(mostPerPeer, max(1, p.MaxTransfers)))
 	inRange(v, "peer.connections", p.Connections, 1, 8) // transfer.MaxConnections
 	inRange(v, "peer.stall_timeout", p.StallTimeout, time.Second, time.Hour)
 }

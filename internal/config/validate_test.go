@@ -52,6 +52,7 @@ func TestValidate(t *testing.T) {
 			`store.embedded.listen: must name its host by IP address, is ":6472"`},
 		{"two stores", func(c *Config) { fleet(c); c.Store.Embedded.Listen = "10.0.0.1:6472" },
 			"store.embedded.listen: and store.endpoints exclude each other"},
+		{"more per peer than a session carries", func(c *Config) { c.Peer.MaxTransfers, c.Peer.MaxTransfersPerPeer = 100, 29 }, "peer.max_transfers_per_peer: must be between 1 and 28, is 29"},
 		{"per peer above all", func(c *Config) { c.Peer.MaxTransfersPerPeer = 5 }, "peer.max_transfers_per_peer: must be between 1 and 4, is 5"},
 		{"stall", func(c *Config) { c.Peer.StallTimeout = 0 }, "peer.stall_timeout: must be between 1s and 1h0m0s, is 0s"},
 
