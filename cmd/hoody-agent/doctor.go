@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -11,7 +12,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -81,7 +81,7 @@ func (p *program) diagnose(ctx context.Context, client *admin.Client) []doctor.F
 	}
 	if cfg.NeedsCredentials() && serverID != "" {
 		load := func() (doctor.Certificate, error) { return readCertificate(cfg.Peer.Credentials) }
-		checks = append(checks, doctor.Certificates(load, serverID, namesOf(cfg), time.Now()))
+		checks = append(checks, doctor.Certificates(load, serverID, namesIn(cfg.Store.Embedded.Listen), apiNames(cfg), time.Now()))
 	}
 	findings = append(findings, doctor.Examine(ctx, checkLimit, checks...)...)
 	var peers []doctor.Peer
@@ -244,22 +244,22 @@ func readCertificate(dir string) (doctor.Certificate, error) {
 	return doctor.Certificate{Leaf: pair.Leaf, Roots: roots, ServerID: id}, err
 }
 
-// namesOf is what others call this host when it shows them the agent's certificate: as its embedded store's, or its API's. Their
-// clients check it.
-func namesOf(cfg config.Config) []string {
-	listens := []string{cfg.Store.Embedded.Listen}
-	if cfg.API.TLS.Cert == filepath.Join(cfg.Peer.Credentials, pki.AgentFile) {
-		listens = append(listens, cfg.API.Listen)
+// apiNames is what clients of the API call this host, when it shows them the agent's certificate.
+func apiNames(cfg config.Config) []string {
+	if cfg.API.TLS.Cert != filepath.Join(cfg.Peer.Credentials, pki.AgentFile) {
+		return nil
 	}
-	var names []string
-	for _, listen := range listens {
-		host, _, err := net.SplitHostPort(listen)
-		if address := net.ParseIP(host); err != nil || host == "" || address.IsUnspecified() || address.IsLoopback() || slices.Contains(names, host) {
-			continue
-		}
-		names = append(names, host)
+	return namesIn(cmp.Or(cfg.API.Advertise, cfg.API.Listen))
+}
+
+// namesIn is the host of an address, if others can know this host by it.
+func namesIn(address string) []string {
+	host, _, err := net.SplitHostPort(address)
+	ip := net.ParseIP(host)
+	if err != nil || host == "" || host == "localhost" || strings.Contains(host, "%") || ip.IsUnspecified() || ip.IsLoopback() {
+		return nil
 	}
-	return names
+	return []string{host}
 }
 
 func meetAll(ctx context.Context, client *admin.Client) ([]doctor.Peer, error) {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,7 +40,7 @@ func (p *program) joinCommand() *cobra.Command {
 		Long: "Make this host one of a fleet: check its certificate and the key for tokens, try the fleet's store with them, and only\n" +
 			"then write the configuration. A configuration with settings of its own is left alone; what is to be put into it is\n" +
 			"printed. Nothing is started.\n\n" +
-			"Before: `hoody-agent id` here, `hoody-agent pki issue` with that id where the authority is, and ca.crt and agent.pem into\n" +
+			"Before: `hoody-agent id` here, `hoody-agent pki issue` with that id and the address as --name where the authority is, and ca.crt and agent.pem into\n" +
 			"peer.credentials here. After: systemctl enable hoody-agent, systemctl restart hoody-agent, hoody-agent doctor.\n\n" +
 			"Exit codes: 0 joined, 1 not, and nothing is changed, 2 wrong usage, 78 the configuration is not valid.",
 		Args: noArguments,
@@ -80,9 +81,11 @@ func (p *program) join(ctx context.Context, f joinFlags) error {
 	token := func() error { return checkTokenKey(joined) }
 	reach := func(ctx context.Context) (time.Duration, int64, error) { return pingStore(ctx, joined) }
 	findings := doctor.Examine(ctx, checkLimit,
-		doctor.Certificates(load, id, []string{f.address}, time.Now()), doctor.TokenKey(token), doctor.Store(strings.Join(f.store, ", "), reach))
+		doctor.Certificates(load, id, nil, []string{f.address}, time.Now()), doctor.TokenKey(token), doctor.Store(strings.Join(f.store, ", "), reach))
+	if troubled := slices.DeleteFunc(slices.Clone(findings), func(f doctor.Finding) bool { return f.Level == doctor.OK }); len(troubled) > 0 {
+		printFindings(p.stderr, troubled)
+	}
 	if doctor.Failed(findings) {
-		printFindings(p.stderr, findings)
 		return errors.New("not joined, nothing is changed")
 	}
 	if err := p.writeJoined(block); err != nil {

@@ -52,7 +52,7 @@ func (p *program) recoverCommand() *cobra.Command {
 			if plan == nil {
 				return err
 			}
-			if err == nil && len(plan.Obstacles) > 0 {
+			if len(plan.Obstacles) > 0 { // they are printed with the plan
 				err = errProblem
 			}
 			shown := a.show(plan, func(w io.Writer) { printRecovery(w, *plan, apply && err == nil) })

@@ -176,24 +176,27 @@ func TestTheFirstCertificateToEndIsTold(t *testing.T) {
 	}
 }
 
-// A certificate has to name what clients reach the host by; nobody else reaches it over loopback or a wildcard.
-func TestNamesOf(t *testing.T) {
+// A certificate should name what clients reach the host by; nobody else reaches it over loopback or a wildcard.
+func TestAPINames(t *testing.T) {
 	cfg := config.Default()
 	agentFile := filepath.Join(cfg.Peer.Credentials, pki.AgentFile)
 	for _, test := range []struct {
-		store, api, certificate string
-		want                    []string
+		listen, advertise, certificate string
+		want                           []string
 	}{
-		{"", "192.0.2.1:6470", "", nil},
-		{"", "192.0.2.1:6470", "/etc/ssl/own.pem", nil},
-		{"", "192.0.2.1:6470", agentFile, []string{"192.0.2.1"}},
-		{"192.0.2.1:2379", "192.0.2.1:6470", agentFile, []string{"192.0.2.1"}},
-		{"192.0.2.1:2379", "0.0.0.0:6470", agentFile, []string{"192.0.2.1"}},
-		{"192.0.2.1:2379", "127.0.0.1:6470", agentFile, []string{"192.0.2.1"}},
-		{"192.0.2.1:2379", "192.0.2.9:6470", agentFile, []string{"192.0.2.1", "192.0.2.9"}},
+		{"192.0.2.1:6470", "", "", nil},
+		{"192.0.2.1:6470", "", "/etc/ssl/own.pem", nil},
+		{"192.0.2.1:6470", "", agentFile, []string{"192.0.2.1"}},
+		{"192.0.2.1:6470", "api.example.com:6470", agentFile, []string{"api.example.com"}},
+		{"0.0.0.0:6470", "192.0.2.1:443", agentFile, []string{"192.0.2.1"}},
+		{"0.0.0.0:6470", "", agentFile, nil},
+		{"[::]:6470", "", agentFile, nil},
+		{"127.0.0.1:6470", "", agentFile, nil},
+		{"localhost:6470", "", agentFile, nil},
+		{"[fe80::1%eth0]:6470", "", agentFile, nil},
 	} {
-		cfg.Store.Embedded.Listen, cfg.API.Listen, cfg.API.TLS.Cert = test.store, test.api, test.certificate
-		if names := namesOf(cfg); !slices.Equal(names, test.want) {
+		cfg.API.Listen, cfg.API.Advertise, cfg.API.TLS.Cert = test.listen, test.advertise, test.certificate
+		if names := apiNames(cfg); !slices.Equal(names, test.want) {
 			t.Errorf("%+v: %v", test, names)
 		}
 	}

@@ -202,7 +202,7 @@ func enrol(tx *store.Tx, container *store.Container, project store.Project, name
 	return tx.PutProject(project)
 }
 
-func invalidField(path, rule string) error {
+func invalidField(path, rule string) *errdefs.Error {
 	return errdefs.New(errdefs.ErrInvalid, "VALIDATION_ERROR", "Validation failed").
 		WithData([]map[string]string{{"instancePath": path, "message": rule}})
 }

@@ -23,7 +23,7 @@ func releaseName(tx *store.Tx, container store.Container) error {
 func claimKey(tx *store.Tx, container store.Container) error {
 	fingerprint, err := fingerprintOf(container.SSHPublicKey)
 	if err != nil {
-		return invalidField("/ssh_public_key", "must be one SSH public key in authorized_keys form")
+		return invalidField("/ssh_public_key", "must be one SSH public key in authorized_keys form").WithCause(err)
 	}
 	if fingerprint == "" {
 		return nil
@@ -60,7 +60,7 @@ func sameKey(one, other string) (bool, error) {
 // taken gives the refusal of a claim that somebody else has its code.
 func taken(err error, code, message string) error {
 	if errors.Is(err, errdefs.ErrAlreadyExists) {
-		return errdefs.New(errdefs.ErrAlreadyExists, code, "%s", message)
+		return errdefs.New(errdefs.ErrAlreadyExists, code, "%s", message).WithCause(err)
 	}
 	return err
 }

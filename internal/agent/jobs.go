@@ -164,6 +164,7 @@ func (r *run) performPhases(ctx context.Context, op operation) (failed error, un
 
 // undoOrAbandon takes back what a failed operation did. Something may be left that it cannot take back; garbage collection knows it by hoody:job.
 func (r *run) undoOrAbandon(ctx context.Context, op operation) {
+	r.promises.end(r.job.ID) // however long this takes, nothing more comes
 	undo := phase{name: phaseUndo, do: op.undo, patient: true, outlastsRuntime: true, uncancellable: true}
 	err := r.step(ctx, undo)
 	if err == nil || ctx.Err() != nil {

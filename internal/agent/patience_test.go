@@ -28,6 +28,8 @@ func TestWhenAPhaseIsGivenUp(t *testing.T) {
 		"a start that fails, nobody knows why":      {phase{outlastsRuntime: true}, dark, costlyAttempts - 1, false, costlyAttempts - 1},
 		"a start that keeps failing":                {phase{outlastsRuntime: true}, dark, costlyAttempts, true, costlyAttempts},
 		"a start that fails once, after an outage":  {phase{outlastsRuntime: true}, dark, 10 * maxAttempts, false, 1},
+		"a transfer that fails, nobody knows why":   {phase{patient: true, costly: true}, dark, costlyAttempts - 1, false, costlyAttempts - 1},
+		"a transfer that keeps failing":             {phase{patient: true, costly: true}, dark, costlyAttempts, true, costlyAttempts},
 		"a start that is refused":                   {phase{outlastsRuntime: true}, refused, 1, true, 0},
 		"an undoing that is refused":                {phase{name: phaseUndo, patient: true, outlastsRuntime: true}, refused, maxAttempts - 1, false, maxAttempts - 1},
 		"an undoing that keeps being refused":       {phase{name: phaseUndo, patient: true, outlastsRuntime: true}, refused, maxAttempts, true, maxAttempts},

@@ -31,8 +31,8 @@ func (a *Agent) EstimateStreams(ctx context.Context, peer string, request Estima
 	if err != nil {
 		return Estimate{}, err
 	}
-	if len(request.Streams) > len(manifest.Nodes) { // each snapshot travels once
-		return Estimate{}, errdefs.New(errdefs.ErrInvalid, "", "%d streams of %d snapshots", len(request.Streams), len(manifest.Nodes))
+	if len(request.Streams) > len(manifest.Nodes) { // each snapshot travels once: some are no longer there
+		return Estimate{}, errdefs.New(errdefs.ErrNotFound, "", "%d streams of %d snapshots", len(request.Streams), len(manifest.Nodes))
 	}
 	specs := make([]SendSpec, 0, len(request.Streams))
 	for _, stream := range request.Streams {
@@ -75,7 +75,7 @@ func (p *replication) preflight(ctx context.Context, steps []lineage.Step, inter
 	arrived := p.partlyReceived(ctx, interrupted)
 	needed := estimate.Bytes - min(estimate.Bytes, arrived)
 	p.log.Debug("preflight", zap.Int("streams", len(steps)), zap.Uint64("needed", needed), zap.Uint64("free", space.Free), zap.Uint64("reserve", reserve))
-	if !p.promises.promise(p.job.ID, p.progress, needed, needed, room) {
+	if !p.promises.grant(p.job.ID, p.progress, needed, needed, room) {
 		return errdefs.New(errdefs.ErrExhausted, codeInsufficientSpace,
 			"Not enough space on the target server: about %s are needed, %s are free, of which %s are kept in reserve and what other transfers still bring is spoken for",
 			humanize.IBytes(needed), humanize.IBytes(space.Free), humanize.IBytes(reserve))
@@ -103,7 +103,7 @@ func (p *replication) moreRoom(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if !p.promises.promise(p.job.ID, p.progress, 1, roomStep, room) {
+	if !p.promises.grant(p.job.ID, p.progress, 1, roomStep, room) {
 		return errdefs.New(errdefs.ErrExhausted, codeInsufficientSpace, "More comes than was estimated, and the target server has no room for it")
 	}
 	return nil

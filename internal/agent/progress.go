@@ -113,37 +113,52 @@ func (m *rateMeter) observe(count uint64, now time.Time) {
 	m.bytesPerSecond = (m.bytesPerSecond + lately) / 2
 }
 
-// countingReader counts a stream and keeps its error. Its Close is the stream's: a receiver that failed ends a Read that hangs.
+// countingReader counts a stream and keeps its error. Its Close is the stream's: a receiver that failed ends a Read that hangs, and one that does
+// not return even then outlasts the receiver.
 type countingReader struct {
 	Stream
 	progress *progress
 	more     func() error // asks for room when more comes than was promised
-	total    uint64
-	wire     uint64
-	err      error
+
+	mu      sync.Mutex
+	counted streamCount
+}
+
+// streamCount is what came of a stream.
+type streamCount struct {
+	bytes, wire uint64
+	compression string // of what came so far
+	err         error  // that it ended with
 }
 
 func (c *countingReader) Read(p []byte) (int, error) {
 	n, err := c.Stream.Read(p)
 	c.progress.bytes.Add(uint64(n))
-	c.total += uint64(n)
-	c.countWire()
 	if err == nil && c.progress.bytes.Load() > c.progress.promised.Load() {
 		err = c.more()
 	}
+	wire, compression := c.Stream.Wire()
+	c.progress.addWire(wire-c.count().wire, compression)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.counted.bytes += uint64(n)
+	c.counted.wire, c.counted.compression = wire, compression
 	if err != nil {
-		c.err = err
+		c.counted.err = err
 	}
 	return n, err
 }
 
-// countWire takes note of what the stream was on the wire so far. No Read may run.
-func (c *countingReader) countWire() (compression string) {
-	wire, compression := c.Stream.Wire()
-	c.progress.wire.Add(wire - c.wire)
-	c.wire = wire
-	if was := c.progress.compression.Load(); was == nil || *was == "none" && compression != "none" {
-		c.progress.compression.Store(&compression)
+// count is what has come by now, or at the end.
+func (c *countingReader) count() streamCount {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.counted
+}
+
+func (p *progress) addWire(bytes uint64, compression string) {
+	p.wire.Add(bytes)
+	if was := p.compression.Load(); was == nil || *was == "none" && compression != "none" {
+		p.compression.Store(&compression)
 	}
-	return compression
 }

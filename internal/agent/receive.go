@@ -60,13 +60,13 @@ func (p *replication) receive(ctx context.Context, opening *opening, spec Receiv
 	}
 	counted := &countingReader{Stream: stream, progress: p.progress, more: func() error { return p.moreRoom(ctx) }}
 	err = p.pool.Receive(ctx, spec, counted)
-	if (err == nil || errors.Is(err, errdefs.ErrAborted)) && counted.err != nil && !errors.Is(counted.err, io.EOF) {
+	came := counted.count()
+	if (err == nil || errors.Is(err, errdefs.ErrAborted)) && came.err != nil && !errors.Is(came.err, io.EOF) {
 		// What the stream says about its end counts: why it was cut off, or that it was not what was sent.
-		err = counted.err
+		err = came.err
 	}
-	compression := counted.countWire()
 	if p.options.Observe.Received != nil { // however it ended: the network has carried it
-		p.options.Observe.Received(counted.total, counted.wire, compression)
+		p.options.Observe.Received(came.bytes, came.wire, came.compression)
 	}
 	if closed := stream.Close(); err == nil && closed != nil {
 		err = closed

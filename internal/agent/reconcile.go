@@ -155,7 +155,7 @@ func (a *Agent) scene(ctx context.Context) (s scene, err error) {
 	return s, nil
 }
 
-// note keeps the findings, with the time since when they hold, and logs what is new and what is over.
+// noteFindings keeps the findings, with the time since when they hold, and logs what is new and what is over.
 func (a *Agent) noteFindings(found []Finding) {
 	slices.SortFunc(found, func(x, y Finding) int {
 		return cmp.Or(strings.Compare(x.Code, y.Code), strings.Compare(x.Object, y.Object))

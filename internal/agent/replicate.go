@@ -63,15 +63,12 @@ func (p *replication) untilComplete(ctx context.Context) (err error) {
 		}
 		claimed, wait, ok := p.inFlight.claim(arrivalsOf(missing, p.owner), planned)
 		if !ok {
-			p.log.Info("waits for another replication, and plans again")
-			p.turn.end() // it may be that one's
-			select {
-			case <-wait:
-				continue
-			case <-ctx.Done():
-				return ctx.Err()
+			if err := p.awaitAnother(ctx, wait); err != nil {
+				return err
 			}
+			continue
 		}
+		p.promises.begin(p.job.ID, guidsOf(missing))
 		// Before it is this one's turn, which may take hours: until then it bears the name of a job that has ended, and would be collected.
 		if err = p.takeOver(ctx, p.owner, missing, inventory); err == nil {
 			err = p.turn.take(ctx)
@@ -94,6 +91,25 @@ func (p *replication) untilComplete(ctx context.Context) (err error) {
 		if err := sleep(ctx, 100*time.Millisecond); err != nil {
 			return err
 		}
+	}
+}
+
+// awaitAnother waits for the end of another replication that brings what this one wants: it lacks neither a turn nor room meanwhile. Where it has
+// ended already, only the plan is out of date.
+func (p *replication) awaitAnother(ctx context.Context, end <-chan struct{}) error {
+	select {
+	case <-end:
+		return ctx.Err()
+	default:
+	}
+	p.log.Info("waits for another replication, and plans again")
+	p.turn.end()
+	p.promises.end(p.job.ID)
+	select {
+	case <-end:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

@@ -44,6 +44,39 @@ func TestWhatAFollowerBroughtLeavesNoHalfOfTheLeader(t *testing.T) {
 	}
 }
 
+// Who takes over what another left half received needs no room beside it: the other brings it no more.
+func TestAFollowerHasTheRoomOfTheLeader(t *testing.T) {
+	f := newFleet(t, 2)
+	here, there := f.servers[0], f.servers[1]
+	source := f.create(here, "source")
+	f.settled(f.copy(source, there, agent.CopyRequest{}).ID, store.StatusRunning) // the image is there
+	const size = 4 << 20
+	f.write(source, "data/big", random(1, size))
+	space, err := there.pool.Space(f.ctx)
+	f.must(err)
+	there.pool.SetSize((space.Size - space.Free + size*3/2) * 10 / 9) // beside the reserve, a tenth, room for one and a half of it
+	frames, begun, cut := 0, make(chan struct{}), make(chan struct{})
+	there.setFault(func(op, _ string) error {
+		if op != "receive:frame" {
+			return nil
+		}
+		if frames++; frames != 3 {
+			return nil
+		}
+		close(begun)
+		<-cut
+		return errdefs.New(errdefs.ErrAborted, "", "cut off")
+	})
+	leader := f.copy(source, there, agent.CopyRequest{})
+	f.wait(begun)
+	follower := f.copy(source, there, agent.CopyRequest{})
+	f.allIn("replicate", 2)
+	close(cut)
+	for _, copied := range []store.Container{follower, leader} {
+		f.settled(copied.ID, store.StatusRunning)
+	}
+}
+
 // A copy of hours is not given up, nor what has come of it thrown away, for one error that nobody knows.
 func TestAnUnexplainedErrorCostsNothing(t *testing.T) {
 	f := newFleet(t, 2)

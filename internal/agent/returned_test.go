@@ -65,7 +65,7 @@ func TestAJobThatComesBackWithAnOldStoreIsNotTakenUp(t *testing.T) {
 	f.proxy.set(false)
 
 	f.until("the agent notices", func() bool { return degraded(there) == agent.FindingRecordsOlder })
-	f.until("the job is held", func() bool {
+	f.until("the job is suspended", func() bool {
 		err := there.agent.CancelOperation(f.ctx, caller, copied.ID)
 		return err != nil && strings.Contains(err.Error(), "neither continued nor cancelled")
 	})

@@ -1,6 +1,11 @@
 package agent
 
-import "sync"
+import (
+	"slices"
+	"sync"
+
+	"github.com/hoodynetwork/hoody-agent/internal/lineage"
+)
 
 // transfersUnderWay knows the replications at work.
 type transfersUnderWay struct {
@@ -35,30 +40,54 @@ func (t *transfersUnderWay) count() (transfers int, remaining uint64) {
 func (a *Agent) Replications() (transfers int, remaining uint64) { return a.underWay.count() }
 
 // promises is the room in the pool that replications were promised, by job. One that is cut off keeps its promise until it is done or given
-// up: what has arrived of it would be lost if others took the rest of its room meanwhile.
+// up: what has arrived of it would be lost if others took the rest of its room meanwhile. It loses it to whoever brings the same
+// snapshots in its place.
 type promises struct {
 	mu    sync.Mutex
-	byJob map[string]*progress
+	byJob map[string]*promise
 }
 
-// promise gives a job's progress room for at least so many more bytes, and for at most so many, if room holds that and what all others are
-// still to bring.
-func (s *promises) promise(jobID string, p *progress, least, most, room uint64) bool {
+// promise is room for the snapshots that a job brings.
+type promise struct {
+	brings   []lineage.GUID
+	progress *progress // that has been promised some; nil before
+}
+
+// begin notes that a job, and no other, is about to bring snapshots.
+func (s *promises) begin(jobID string, brings []lineage.GUID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for other, promised := range s.byJob {
-		if other != jobID {
-			room -= min(room, promised.outstanding())
+		if other != jobID && slices.ContainsFunc(brings, func(guid lineage.GUID) bool { return slices.Contains(promised.brings, guid) }) {
+			delete(s.byJob, other)
+		}
+	}
+	if s.byJob == nil {
+		s.byJob = make(map[string]*promise)
+	}
+	own := s.byJob[jobID]
+	if own == nil {
+		own = &promise{}
+		s.byJob[jobID] = own
+	}
+	own.brings = brings
+}
+
+// grant gives the progress of a job that has begun room for at least so many more bytes, and for at most so many, if room holds that and what
+// all others are still to bring.
+func (s *promises) grant(jobID string, p *progress, least, most, room uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for other, promised := range s.byJob {
+		if other != jobID && promised.progress != nil {
+			room -= min(room, promised.progress.outstanding())
 		}
 	}
 	if least > room {
 		return false
 	}
 	p.promised.Store(p.bytes.Load() + min(most, room))
-	if s.byJob == nil {
-		s.byJob = make(map[string]*progress)
-	}
-	s.byJob[jobID] = p
+	s.byJob[jobID].progress = p
 	return true
 }
 

@@ -5,35 +5,44 @@ import (
 	"testing"
 
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
+	"github.com/hoodynetwork/hoody-agent/internal/lineage"
 	"github.com/hoodynetwork/hoody-agent/internal/store"
 )
 
 // What was promised counts as taken until the job ends, whether its stream is cut off or not.
 func TestRoomIsPromisedOnce(t *testing.T) {
 	var p promises
-	first, second := &progress{}, &progress{}
-	if !p.promise("a", first, 80, 80, 100) {
+	first, second, third := &progress{}, &progress{}, &progress{}
+	p.begin("a", []lineage.GUID{1, 2})
+	p.begin("b", []lineage.GUID{3})
+	p.begin("c", []lineage.GUID{4})
+	if !p.grant("a", first, 80, 80, 100) {
 		t.Fatal("80 of 100 are refused")
 	}
-	if p.promise("b", second, 30, 30, 100) {
+	if p.grant("b", second, 30, 30, 100) {
 		t.Error("30 of 100 are promised beside 80")
 	}
 	first.bytes.Add(40) // and the pool has as much less; then its stream is cut off
-	if p.promise("b", second, 30, 30, 60) {
+	if p.grant("b", second, 30, 30, 60) {
 		t.Error("what a cut stream was promised is promised to another")
 	}
+	p.begin("a", []lineage.GUID{2})
 	again := &progress{}
-	if !p.promise("a", again, 40, 40, 60) {
+	if !p.grant("a", again, 40, 40, 60) {
 		t.Error("who comes back is refused what it was promised")
 	}
-	if !p.promise("b", second, 1, 30, 60) || second.promised.Load() != 20 {
+	if !p.grant("b", second, 1, 30, 60) || second.promised.Load() != 20 {
 		t.Errorf("promised %d, want the 20 that are left", second.promised.Load())
 	}
-	if p.promise("c", &progress{}, 1, 30, 60) {
+	if p.grant("c", third, 1, 30, 60) {
 		t.Error("more is promised than there is")
 	}
-	p.end("a")
-	if !p.promise("c", &progress{}, 40, 40, 60) {
+	p.begin("d", []lineage.GUID{2}) // instead of the first, which is cut off
+	if !p.grant("d", &progress{}, 40, 40, 60) {
+		t.Error("who brings the same instead of another needs room beside it")
+	}
+	p.end("d")
+	if !p.grant("c", third, 40, 40, 60) {
 		t.Error("a promise outlives its job")
 	}
 }

@@ -41,7 +41,8 @@ type patient struct {
 	config     error
 	cert       Certificate
 	certErr    error
-	names      []string
+	names      []string // of the store
+	apiNames   []string
 	now        time.Time
 	kept       bool
 	peers      []Peer
@@ -62,7 +63,7 @@ func (p *patient) examine(t *testing.T) []Finding {
 	return Examine(t.Context(), time.Minute,
 		Config(func() error { return p.config }), ZFSVersion(p), PoolState(p), PoolFeatures(p), ForeignDatasets(p),
 		IncusPool(p, "default", p.configured), TokenKey(func() error { return p.token }),
-		Certificates(func() (Certificate, error) { return p.cert, p.certErr }, serverID, p.names, p.now),
+		Certificates(func() (Certificate, error) { return p.cert, p.certErr }, serverID, p.names, p.apiNames, p.now),
 		Store("etcd", func(context.Context) (time.Duration, int64, error) { return p.took, p.past, p.store }), Peers(p.peers),
 		Clock(func() (bool, error) { return p.kept, nil }, p.peers),
 	)
@@ -149,6 +150,7 @@ func TestPlantedFaults(t *testing.T) {
 		{"another authority", func(p *patient) {
 			p.cert = issued(t, stranger, ca, pki.Request{ServerID: serverID, Names: []string{"192.0.2.1"}})
 		}, "certificate", Fail, "did not sign it", "pki issue --ca ./ca --out ./new --server " + serverID},
+		{"name of the API not in the certificate", func(p *patient) { p.apiNames = []string{"api.example.com"} }, "certificate", Warn, "api.example.com", "--name api.example.com"},
 		{"name not in the certificate", func(p *patient) { p.names = []string{"192.0.2.9"} }, "certificate", Fail, "192.0.2.9", "--name 192.0.2.9"},
 		{"no certificate", func(p *patient) { p.certErr = errors.New("no such file") }, "certificate", Fail, "no such file", "pki issue"},
 		{"clock off", func(p *patient) { p.peers[0].Skew = -time.Minute }, "clock", Fail, "b is -1m0s off", "NTP"},

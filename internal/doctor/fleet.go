@@ -17,15 +17,16 @@ type Certificate struct {
 }
 
 // Certificates checks the certificate of a server: that the fleet's authority signed it, that it is the server's, that it is
-// valid now and stays so, and that it carries the names that others know the server by.
-func Certificates(load func() (Certificate, error), serverID string, names []string, now time.Time) Check {
+// valid now and stays so, and that it carries the names under which other agents look for its store. Where clients of the API look for another
+// name than stands in it, that is a warning: they may know it by a name that nothing here tells.
+func Certificates(load func() (Certificate, error), serverID string, store, api []string, now time.Time) Check {
 	return Check{Name: "certificate", Look: func(context.Context) []Finding {
 		c, err := load()
 		has := c.Leaf
 		if c.ServerID != serverID {
 			has = nil
 		}
-		issue := issuing(serverID, names, has)
+		issue := issuing(serverID, slices.Concat(store, api), has)
 		if err != nil {
 			return fail(issue, "it cannot be read: %v", err)
 		}
@@ -41,9 +42,14 @@ func Certificates(load func() (Certificate, error), serverID string, names []str
 		if _, err := c.Leaf.Verify(options); err != nil {
 			return fail(issue, "the fleet's authority did not sign it: %v", err)
 		}
-		for _, name := range names {
+		for _, name := range store {
 			if err := c.Leaf.VerifyHostname(name); err != nil {
-				return fail(issue, "others reach this server as %s, which does not stand in it", name)
+				return fail(issue, "others reach this server's store as %s, which does not stand in it", name)
+			}
+		}
+		for _, name := range api {
+			if err := c.Leaf.VerifyHostname(name); err != nil {
+				return warn(issue, "clients of the API that reach it as %s refuse it: that does not stand in it", name)
 			}
 		}
 		left, life := c.Leaf.NotAfter.Sub(now), c.Leaf.NotAfter.Sub(c.Leaf.NotBefore)

@@ -33,7 +33,7 @@ func etcdClass(err error) error {
 	case errors.Is(toEtcd, rpctypes.ErrNoSpace):
 		return ErrFull
 	case errors.Is(toEtcd, rpctypes.ErrTooManyRequests), strings.Contains(err.Error(), raft.ErrProposalDropped.Error()):
-		return errdefs.ErrUnavailable // it has more to do than it can, or changes its leader: nothing was written, and it passes
+		return errdefs.ErrUnavailable // it has more to do than it can, or changes its leader: it passes
 	case errors.Is(toEtcd, rpctypes.ErrRequestTooLarge),
 		errors.Is(toEtcd, rpctypes.ErrTooManyOps):
 		return errdefs.ErrExhausted

@@ -293,7 +293,7 @@ func (d *Dialer) openMux(ctx context.Context, serverID string, secure net.Conn, 
 
 // refuses tells whether an alert says that the other side does not accept our certificate (RFC 8446, 6.2): bad, of an unsupported kind,
 // revoked, unknown, of an unknown authority, access denied, required. Expired, 45, is not among them: that lasts until it is renewed or
-// a clock set. All others may come of a byte that was damaged on its way.
+// a clock set. All others may come of a byte that was damaged on its way; what they say stands in the job's error while it is tried again.
 func refuses(alert error) bool {
 	for _, refusal := range []tls.AlertError{42, 43, 44, 46, 48, 49, 116} {
 		if alert.Error() == refusal.Error() { // crypto/tls's own type is not exported

@@ -5,6 +5,7 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -177,10 +178,18 @@ func (s *story) killed() {
 	s.a.run(s.ctx, "rm", s.source.rootfs()+"/data/huge")
 }
 
-// sent is how many bytes of streams a host's agent has sent since it started.
-func (s *story) sent(n *node) int64 {
+// sent is how many bytes of streams a host's agent has sent since it started. It waits for an agent that is just starting.
+func (s *story) sent(n *node) (bytes int64) {
 	s.t.Helper()
-	return n.number(s.ctx, "curl -s http://"+n.Addr()+":6473/metrics | awk '/^hoody_agent_transfer_stream_bytes_total.direction=\"sent\"/ {printf \"%.0f\", $NF}'")
+	n.eventually(s.ctx, "count of bytes sent", func() error {
+		out, err := n.Run(s.ctx, "curl -sf http://"+n.Addr()+":6473/metrics | awk '/^hoody_agent_transfer_stream_bytes_total.direction=\"sent\"/ {printf \"%.0f\", $NF}'")
+		if err != nil {
+			return err
+		}
+		bytes, err = strconv.ParseInt(strings.TrimSpace(out), 10, 64)
+		return err
+	})
+	return bytes
 }
 
 // sending waits until the first host's agent has sent so many bytes of a stream, when it had sent some before. What has been sent stays so,
