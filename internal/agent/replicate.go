@@ -61,14 +61,15 @@ func (p *replication) untilComplete(ctx context.Context) (err error) {
 		if len(missing) == 0 {
 			return p.settleReplicas(ctx, inventory)
 		}
-		claimed, wait, ok := p.inFlight.claim(arrivalsOf(missing, p.owner), planned)
+		arrivals := arrivalsOf(missing, p.owner)
+		claimed, wait, ok := p.inFlight.claim(arrivals, planned)
 		if !ok {
 			if err := p.awaitAnother(ctx, wait); err != nil {
 				return err
 			}
 			continue
 		}
-		p.promises.begin(p.job.ID, guidsOf(missing))
+		p.promises.begin(p.job.ID, arrivals)
 		// Before it is this one's turn, which may take hours: until then it bears the name of a job that has ended, and would be collected.
 		if err = p.takeOver(ctx, p.owner, missing, inventory); err == nil {
 			err = p.turn.take(ctx)

@@ -3,8 +3,6 @@ package agent
 import (
 	"slices"
 	"sync"
-
-	"github.com/hoodynetwork/hoody-agent/internal/lineage"
 )
 
 // transfersUnderWay knows the replications at work.
@@ -49,16 +47,16 @@ type promises struct {
 
 // promise is room for the snapshots that a job brings.
 type promise struct {
-	brings   []lineage.GUID
+	brings   []arrival
 	progress *progress // that has been promised some; nil before
 }
 
 // begin notes that a job, and no other, is about to bring snapshots.
-func (s *promises) begin(jobID string, brings []lineage.GUID) {
+func (s *promises) begin(jobID string, brings []arrival) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for other, promised := range s.byJob {
-		if other != jobID && slices.ContainsFunc(brings, func(guid lineage.GUID) bool { return slices.Contains(promised.brings, guid) }) {
+		if other != jobID && slices.ContainsFunc(brings, func(a arrival) bool { return slices.Contains(promised.brings, a) }) {
 			delete(s.byJob, other)
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
-	"github.com/hoodynetwork/hoody-agent/internal/lineage"
 	"github.com/hoodynetwork/hoody-agent/internal/store"
 )
 
@@ -13,9 +12,9 @@ import (
 func TestRoomIsPromisedOnce(t *testing.T) {
 	var p promises
 	first, second, third := &progress{}, &progress{}, &progress{}
-	p.begin("a", []lineage.GUID{1, 2})
-	p.begin("b", []lineage.GUID{3})
-	p.begin("c", []lineage.GUID{4})
+	p.begin("a", snapshots(1, 2))
+	p.begin("b", snapshots(3))
+	p.begin("c", snapshots(4))
 	if !p.grant("a", first, 80, 80, 100) {
 		t.Fatal("80 of 100 are refused")
 	}
@@ -26,7 +25,7 @@ func TestRoomIsPromisedOnce(t *testing.T) {
 	if p.grant("b", second, 30, 30, 60) {
 		t.Error("what a cut stream was promised is promised to another")
 	}
-	p.begin("a", []lineage.GUID{2})
+	p.begin("a", snapshots(2))
 	again := &progress{}
 	if !p.grant("a", again, 40, 40, 60) {
 		t.Error("who comes back is refused what it was promised")
@@ -37,7 +36,7 @@ func TestRoomIsPromisedOnce(t *testing.T) {
 	if p.grant("c", third, 1, 30, 60) {
 		t.Error("more is promised than there is")
 	}
-	p.begin("d", []lineage.GUID{2}) // instead of the first, which is cut off
+	p.begin("d", snapshots(2)) // instead of the first, which is cut off
 	if !p.grant("d", &progress{}, 40, 40, 60) {
 		t.Error("who brings the same instead of another needs room beside it")
 	}
