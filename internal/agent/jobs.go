@@ -299,6 +299,9 @@ func (r *run) generationSize(ctx context.Context) uint64 {
 func jobError(err error) *store.JobError {
 	class := errdefs.ClassOf(err)
 	described := &store.JobError{Class: class.Error(), Message: "The operation failed: " + class.Error(), Detail: err.Error()}
+	if class == errdefs.ErrExhausted {
+		described.Message = "The server has no space or quota left for this"
+	}
 	var told *errdefs.Error
 	if errors.As(err, &told) {
 		described.Code, described.Message = told.Code, told.Message
