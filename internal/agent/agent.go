@@ -42,6 +42,7 @@ type Options struct {
 	ClockTrial       time.Duration // how long the clock must run without a step before snapshots expire by it; 10 min by default, negative skips the trial
 	DiffLimit        int           // changed paths looked at before a container counts as changed; 1,000 by default
 	StopTimeout      time.Duration // for a clean stop before a swap; 30 s by default
+	UnexplainedPause time.Duration // before a costly step that failed for a reason nobody knows is tried again; 5 s by default
 	LimitSlack       uint64        // bytes by which a snapshot may exceed its limit and still be checked out: with a limit of its size and a quarter of this; 64 MiB by default
 	NoForceStop      bool          // a container that does not stop in time fails the operation instead of being stopped by force
 	OperationTimeout time.Duration // of a start, stop and their kind whose request has none, either half of a restart; 60 s by default
@@ -129,6 +130,7 @@ func New(options Options) (*Agent, error) {
 	setDefault(&options.DiffLimit, 1000)
 	setDefault(&options.StopTimeout, 30*time.Second)
 	setDefault(&options.LimitSlack, 64<<20)
+	setDefault(&options.UnexplainedPause, 5*time.Second)
 	setDefault(&options.OperationTimeout, 60*time.Second)
 	setDefault(&options.AnswerGrace, time.Minute)
 	setDefault(&options.MaxOpenJobs, 1000)

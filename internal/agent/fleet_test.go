@@ -177,9 +177,9 @@ func (s *server) start() {
 	work, err := agent.New(agent.Options{
 		Server: store.Server{ID: s.id, Name: s.id}, Store: records, Pool: watched, Runtime: driven, Peers: peers, StopTimeout: time.Second, NoForceStop: s.noForce, MaxOpenJobs: s.maxOpen,
 		RecordInterval: cmp.Or(s.recorded, f.recordEvery), InspectInterval: s.reconciled, AcceptDecrypted: s.acceptDecrypted, AnswerGrace: s.grace, LimitSlack: s.slack,
-		Transfers:       gate,
-		ExpiryInterval:  time.Hour, // the tests that are about it look themselves
-		ClockTrial:      -1,
+		Transfers:      gate,
+		ExpiryInterval: time.Hour, // the tests that are about it look themselves
+		ClockTrial:     -1, UnexplainedPause: time.Millisecond,
 		CollectInterval: cmp.Or(s.collects, -1), CollectDelay: time.Millisecond,
 		SettingsRetry: 50 * time.Millisecond,
 		Now:           f.clock.now, ActivityInterval: time.Hour, Logger: f.log,

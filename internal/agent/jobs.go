@@ -251,6 +251,9 @@ func (r *run) attempt(ctx context.Context, p phase) error {
 			return err
 		}
 		pause := pauses.next(r.job.Progress)
+		if errdefs.ClassOf(err) == errdefs.ErrInternal && (p.costly || p.outlastsRuntime) {
+			pause = max(pause, r.options.UnexplainedPause) // what it is may need some time to pass
+		}
 		log.Warn("phase will be tried again", zap.Duration("pause", pause), zap.Error(err))
 		if err := r.journalPhase(ctx, p, func(job *store.Job) {
 			job.Attempts = attempt

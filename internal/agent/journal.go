@@ -118,10 +118,14 @@ func (r *run) finish(ctx context.Context, state store.JobState, change func(*sto
 func (a *Agent) persist(ctx context.Context, change func(*store.Tx) error) error {
 	delay := backoff.NewExponentialBackOff()
 	delay.InitialInterval, delay.MaxInterval = 100*time.Millisecond, 5*time.Second
-	for {
+	for logged := (time.Time{}); ; {
 		_, err := a.store.Update(ctx, a.told("", change))
 		if err == nil || !errors.Is(err, errdefs.ErrUnavailable) && !errors.Is(err, store.ErrFull) || ctx.Err() != nil {
 			return err
+		}
+		if now := time.Now(); now.Sub(logged) >= time.Minute {
+			a.log.Warn("waits for the store to take records", zap.Error(err))
+			logged = now
 		}
 		if err := sleep(ctx, delay.NextBackOff()); err != nil {
 			return err

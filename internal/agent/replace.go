@@ -138,7 +138,7 @@ func (r *run) startAgain(ctx context.Context) error {
 			return err
 		}
 		r.log.Warn("the container is started again", zap.Int("attempt", attempt), zap.Error(err))
-		if err := sleep(ctx, pauses.next(r.job.Progress)); err != nil {
+		if err := sleep(ctx, max(pauses.next(r.job.Progress), r.options.UnexplainedPause)); err != nil {
 			return err
 		}
 	}

@@ -89,7 +89,7 @@ var syncOperation = operation{
 		{name: "compare", do: (*run).compare},
 		{name: "clone", do: (*run).cloneOrFetchAgain, patient: true},
 		{name: "prepare", do: (*run).prepare, heavy: true},
-		{name: "swap", do: (*run).swap, uncancellable: true},
+		{name: "swap", do: (*run).swap, uncancellable: true, outlastsRuntime: true},
 		{name: "start", do: (*run).startAsBefore, outlastsRuntime: true, urgent: true, uncancellable: true},
 		{name: "finish", do: (*run).finishSync, concluding: true, uncancellable: true},
 	},

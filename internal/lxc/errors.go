@@ -107,10 +107,22 @@ var texts = []struct {
 	{"already frozen", errdefs.ErrFailedPrecondition},
 	{"isn't running", errdefs.ErrFailedPrecondition},
 	{"not running", errdefs.ErrFailedPrecondition},
-	{"in Error status", errdefs.ErrFailedPrecondition},
+	{"in Error status", errdefs.ErrAborted}, // Incus says so, too, of what its monitor has not answered for in 5 s (driver_lxc.go)
 	{"already exists", errdefs.ErrAlreadyExists},
 	{"UNIQUE constraint failed: instances", errdefs.ErrAlreadyExists}, // what creating a taken name really says
-	{"daemon is shutting down", errdefs.ErrUnavailable},
+	// What Incus answers while it ends: its database goes before its socket (Daemon.Stop), and what waits is let go.
+	{"s shutting down", errdefs.ErrUnavailable},
+	{"Failed to begin transaction", errdefs.ErrUnavailable},
+	{"sql: database is closed", errdefs.ErrUnavailable},
+	{"sql: statement is closed", errdefs.ErrUnavailable},
+	{"database is locked", errdefs.ErrUnavailable},
+	{"bad connection", errdefs.ErrUnavailable},
+	{"checkpoint in progress", errdefs.ErrUnavailable},
+	{"no available cowsql leader", errdefs.ErrUnavailable},
+	{"Failed to obtain lock", errdefs.ErrUnavailable},
+	{"Failed to fetch http", errdefs.ErrUnavailable},
+	// A storage pool or a bridge that is late after a boot, which Incus tries again each minute.
+	{"unavailable on this server", errdefs.ErrUnavailable},
 	{"Unknown configuration key", errdefs.ErrInvalid},
 	{"Invalid value", errdefs.ErrInvalid},
 	{"Invalid config", errdefs.ErrInvalid},

@@ -54,6 +54,22 @@ func TestStateChanges(t *testing.T) {
 	}
 }
 
+// A container that was never asked to stop, since somebody else's operation on it does not end, has not refused: nothing says that force is
+// needed.
+func TestStopBehindAnother(t *testing.T) {
+	fake, runtime := newFake(t)
+	runtime.options.BusyTimeout = 20 * time.Millisecond
+	fake.handle("PUT /1.0/instances/c1/state", refuses(http.StatusInternalServerError, `Instance is busy running a "start" operation`))
+	fake.handle("GET /1.0/instances/c1", instanceIn(api.Running))
+	fake.handle("GET /1.0/operations", func(w http.ResponseWriter, _ *http.Request) { answer(w, map[string][]api.Operation{}) })
+	if err := runtime.Stop(t.Context(), "c1", time.Second); errdefs.ClassOf(err) != errdefs.ErrUnavailable {
+		t.Errorf("stop: %v, want unavailable", err)
+	}
+	if err := runtime.ForceStop(t.Context(), "c1"); errdefs.ClassOf(err) != errdefs.ErrBusy {
+		t.Errorf("force: %v, want busy", err)
+	}
+}
+
 // TestStopOfWhatHasJustStopped: a shutdown runs out of time, the container ends after all, and Incus has not noticed yet when it is
 // asked for force.
 func TestStopOfWhatHasJustStopped(t *testing.T) {

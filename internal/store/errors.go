@@ -34,6 +34,8 @@ func etcdClass(err error) error {
 		return ErrFull
 	case errors.Is(toEtcd, rpctypes.ErrTooManyRequests), strings.Contains(err.Error(), raft.ErrProposalDropped.Error()):
 		return errdefs.ErrUnavailable // it has more to do than it can, or changes its leader: it passes
+	case errors.Is(toEtcd, rpctypes.ErrNotCapable), errors.Is(toEtcd, rpctypes.Error(rpctypes.ErrGRPCNotSupportedForLearner)), errors.Is(toEtcd, rpctypes.ErrAuthOldRevision):
+		return errdefs.ErrUnavailable // of a member that has yet to catch up
 	case errors.Is(toEtcd, rpctypes.ErrRequestTooLarge),
 		errors.Is(toEtcd, rpctypes.ErrTooManyOps):
 		return errdefs.ErrExhausted
@@ -51,7 +53,10 @@ func etcdClass(err error) error {
 		codes.PermissionDenied, codes.Unauthenticated:
 		return errdefs.ErrUnavailable
 	case codes.ResourceExhausted:
-		return errdefs.ErrExhausted
+		if strings.Contains(err.Error(), "larger than max") {
+			return errdefs.ErrExhausted
+		}
+		return errdefs.ErrUnavailable // the connection's, not etcd's
 	default:
 		return errdefs.ErrInternal
 	}

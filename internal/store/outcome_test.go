@@ -364,11 +364,16 @@ func TestOldEtcd(t *testing.T) {
 func TestWhatPasses(t *testing.T) {
 	for _, err := range []error{rpctypes.ErrGRPCRequestTooManyRequests, rpctypes.ErrTooManyRequests, rpctypes.ErrGRPCNoLeader, status.Error(codes.Unknown, "raft proposal dropped"),
 		status.Error(codes.Unknown, "unexpected HTTP status code received from server: 200 (OK); malformed header: missing HTTP content-type"),
+		rpctypes.ErrNotCapable, rpctypes.ErrGRPCNotSupportedForLearner, rpctypes.ErrAuthOldRevision,
+		status.Error(codes.ResourceExhausted, "stream terminated by RST_STREAM with error code: ENHANCE_YOUR_CALM"),
 		status.Error(codes.Internal, "stream terminated by RST_STREAM with error code: PROTOCOL_ERROR"),
 	} {
 		if class := etcdClass(err); class != errdefs.ErrUnavailable {
 			t.Errorf("%v is %v", err, class)
 		}
+	}
+	if class := etcdClass(status.Error(codes.ResourceExhausted, "trying to send message larger than max (3000000 vs. 2097152)")); class != errdefs.ErrExhausted {
+		t.Errorf("a message that is too large is %v", class)
 	}
 	if class := etcdClass(errors.New("ours")); class != errdefs.ErrInternal {
 		t.Errorf("an error that is not etcd's is %v", class)

@@ -190,6 +190,9 @@ func readAtMost(body io.Reader, limit int64) ([]byte, error) {
 func errorFromResponse(response *http.Response) error {
 	var wire wireError
 	content, err := readAtMost(watched(response.Body), 16<<10)
+	if errors.Is(err, errdefs.ErrUnavailable) {
+		return err
+	}
 	if err == nil {
 		err = json.Unmarshal(content, &wire)
 	}

@@ -116,11 +116,12 @@ var rules = []rule{
 	{"receive", "must destroy it to overwrite it", errdefs.ErrAlreadyExists},
 	{"receive", "destination already exists", errdefs.ErrAlreadyExists},
 	{"receive", "incremental send stream requires -L", errdefs.ErrUnsupported},
-	{"receive", "inherited key must be loaded", errdefs.ErrFailedPrecondition},
+	{"receive", "inherited key must be loaded", errdefs.ErrUnavailable}, // after a boot it may come late
 	{"receive", "cannot perform raw receive", errdefs.ErrFailedPrecondition},
 	{"receive", "does not apply to datasets of this type", errdefs.ErrUnsupported}, // a volume's stream
 	// send
-	{"send", "used in the initial send no longer exists", errdefs.ErrStale},
+	{"send", "no longer exists", errdefs.ErrStale}, // what a token, or an increment, stands on
+	{"send", "source key must be loaded", errdefs.ErrUnavailable},
 	{"send", "resume token is corrupt", errdefs.ErrCorrupt},
 	{"send", "not an earlier snapshot from the same fs", errdefs.ErrInvalid},
 	{"send", "is not earlier than it", errdefs.ErrInvalid},

@@ -133,10 +133,30 @@ func (p *Pool) Rename(ctx context.Context, from, to string) error {
 		return fmt.Errorf("rename: %w", err)
 	}
 	rename := func() error { return p.runner.run(ctx, "zfs", "rename", "-u", source, target) }
-	if err := p.withParents(ctx, to, rename); err != nil {
+	err = p.withParents(ctx, to, rename)
+	if errors.Is(err, errdefs.ErrNotFound) {
+		err = errors.Join(p.rootThere(ctx), err)
+	}
+	if err != nil {
 		return fmt.Errorf("rename %s to %s: %w", from, to, err)
 	}
 	return nil
+}
+
+// rootThere tells a dataset that does not exist from a pool that is away, of which ZFS says the same.
+func (p *Pool) rootThere(ctx context.Context) error {
+	if _, err := p.library.property(ctx, p.root, "name"); err != nil {
+		return rootAway(err)
+	}
+	return nil
+}
+
+// rootAway is the error of what was asked of the root: that exists, so where it is not found the pool is not imported.
+func rootAway(err error) error {
+	if errors.Is(err, errdefs.ErrNotFound) {
+		return errdefs.New(errdefs.ErrUnavailable, "", "the pool is not there").WithCause(err)
+	}
+	return err
 }
 
 // noneProperties cannot be inherited; "none" is what they are when nobody set them (zfs-inherit(8)).

@@ -49,7 +49,7 @@ func (p *Pool) inventory(ctx context.Context) (lineage.Inventory, error) {
 			err = p.checkAppeared(ctx, l)
 		}
 		if err != nil {
-			return lineage.Inventory{}, err
+			return lineage.Inventory{}, rootAway(err)
 		}
 		if l.torn == "" {
 			inventory := l.inventory()

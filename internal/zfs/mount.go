@@ -59,11 +59,11 @@ func (p *Pool) mount(ctx context.Context, full string, flags uintptr) (*privateM
 		return nil, fmt.Errorf("no state directory to mount in: %w", errdefs.ErrFailedPrecondition)
 	}
 	if err := os.MkdirAll(p.mountDir, 0o700); err != nil {
-		return nil, err
+		return nil, errors.Join(mountClass(err), err)
 	}
 	path, err := os.MkdirTemp(p.mountDir, "m")
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(mountClass(err), err)
 	}
 	if err := unix.Mount(full, path, "zfs", flags|unix.MS_NODEV|unix.MS_NOSUID|unix.MS_NOEXEC, ""); err != nil {
 		removeMountPoint(path)
@@ -71,18 +71,26 @@ func (p *Pool) mount(ctx context.Context, full string, flags uintptr) (*privateM
 	}
 	m := &privateMount{pool: p, dataset: full, path: path}
 	if m.root, err = os.OpenRoot(path); err != nil {
-		return nil, errors.Join(err, m.Unmount(context.WithoutCancel(ctx)))
+		return nil, errors.Join(mountClass(err), err, m.Unmount(context.WithoutCancel(ctx)))
 	}
 	return m, nil
 }
 
-// mountClass classifies an error of mount(2) or umount(2). ZFS answers ENOENT for a dataset that does not exist.
+// mountClass classifies an error of mount(2) or umount(2), or of what is around them. ZFS answers ENOENT for a dataset that does not exist, and
+// EACCES for one whose key is not loaded, which may come late after a boot. A host that is short of something passes.
 func mountClass(err error) error {
 	switch {
 	case errors.Is(err, unix.ENOENT):
 		return errdefs.ErrNotFound
 	case errors.Is(err, unix.EBUSY):
 		return errdefs.ErrBusy
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return errdefs.ErrExhausted
+	}
+	for _, passing := range []error{unix.EACCES, unix.ENOMEM, unix.EAGAIN, unix.EINTR, unix.EMFILE, unix.ENFILE} {
+		if errors.Is(err, passing) {
+			return errdefs.ErrUnavailable
+		}
 	}
 	return errdefs.ErrInternal
 }
