@@ -9,7 +9,8 @@ import (
 )
 
 // A cancellation is a mark in the job's record, so any agent can make it and no crash loses it. The job's own agent sees
-// the mark, ends the phase at work and undoes the job. From the swap on a mark changes nothing: the job is about to end.
+// the mark, ends the phase at work and undoes the job. From the swap on a mark changes nothing, unless the swap waits
+// for the runtime before it has stopped anything: the job is about to end.
 
 // errCancelled is why a cancelled job is undone.
 var errCancelled = errdefs.New(errdefs.ErrAborted, codeCancelled, "The operation was cancelled")

@@ -1,9 +1,12 @@
 package agent_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -236,5 +239,87 @@ func TestWhatFailsOnceItIsCancelledWasCancelled(t *testing.T) {
 			t.Errorf("the copy is %s: %s", copied.LastOperation.State, copied.FailureReason)
 		}
 		f.must(here.agent.DeleteContainer(f.ctx, caller, copied.ID))
+	}
+}
+
+// absentRuntime does not answer for a while.
+type absentRuntime struct {
+	agent.Runtime
+	away *atomic.Bool
+}
+
+func (r absentRuntime) Instance(ctx context.Context, name string) (agent.Instance, error) {
+	if r.away.Load() {
+		return agent.Instance{}, errdefs.New(errdefs.ErrUnavailable, "", "incus does not answer")
+	}
+	return r.Runtime.Instance(ctx, name)
+}
+
+// A sync whose runtime is away when all that is left is the swap waits for it, and can be cancelled: nothing was stopped.
+func TestASwapThatHasStoppedNothingIsCancelled(t *testing.T) {
+	var away atomic.Bool
+	f := newFleet(t, 1, func(f *fleet) {
+		f.drive = func(runtime agent.Runtime) agent.Runtime { return absentRuntime{runtime, &away} }
+	})
+	here := f.servers[0]
+	source := f.create(here, "source")
+	copied := f.settled(f.copy(source, here, agent.CopyRequest{}).ID, store.StatusRunning)
+	f.write(copied, "data/own", []byte("its own"))
+	f.write(source, "data/new", []byte("new"))
+	here.setFault(func(op, object string) error {
+		if op == "snapshot:after" && strings.HasSuffix(object, "-marker") {
+			away.Store(true)
+		}
+		return nil
+	})
+	f.must(second(here.agent.Sync(f.ctx, caller, copied.ID)))
+	id := f.jobOf(copied)
+	in := func(phase string, attempts int) func() bool {
+		return func() bool {
+			job, err := f.records.GetJob(f.ctx, id)
+			return err == nil && job.Phase == phase && job.Attempts >= attempts
+		}
+	}
+	f.until("the swap is tried again", in("swap", 2))
+	f.must(here.agent.CancelJob(f.ctx, id))
+	f.until("it is undone", in("undo", 0))
+	away.Store(false)
+	f.cancelled(here, id)
+	if got := f.read(f.settled(copied.ID, store.StatusRunning), "data/own"); got != "its own" {
+		t.Errorf("the copy's own file holds %q", got)
+	}
+}
+
+// occupiedRuntime lets nobody stop an instance for a while.
+type occupiedRuntime struct {
+	agent.Runtime
+	refusals, forced *atomic.Int32
+}
+
+func (r occupiedRuntime) Stop(ctx context.Context, name string, timeout time.Duration) error {
+	if r.refusals.Add(-1) >= 0 {
+		return fmt.Errorf("stop: %w", agent.ErrOccupied)
+	}
+	return r.Runtime.Stop(ctx, name, timeout)
+}
+
+func (r occupiedRuntime) ForceStop(ctx context.Context, name string) error {
+	r.forced.Add(1)
+	return r.Runtime.ForceStop(ctx, name)
+}
+
+// A container that was not asked to stop, since somebody else works on its instance, is not stopped by force.
+func TestNobodyIsForcedUnasked(t *testing.T) {
+	var refusals, forced atomic.Int32
+	f := newFleet(t, 1, func(f *fleet) {
+		f.drive = func(runtime agent.Runtime) agent.Runtime { return occupiedRuntime{runtime, &refusals, &forced} }
+	})
+	here := f.servers[0]
+	source := f.create(here, "source")
+	copied := f.settled(f.copy(source, here, agent.CopyRequest{}).ID, store.StatusRunning)
+	f.write(source, "data/new", []byte("new"))
+	refusals.Store(2)
+	if synced := f.sync(copied, store.StatusRunning); f.hash(synced) != f.hash(source) || forced.Load() != 0 || refusals.Load() >= 0 {
+		t.Errorf("forced %d times, %d refusals left", forced.Load(), refusals.Load())
 	}
 }

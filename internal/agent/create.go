@@ -103,7 +103,7 @@ var createOperation = operation{
 	phases: []phase{
 		{name: "instance", do: (*run).createInstance, heavy: true},
 		{name: "prepare", do: (*run).prepareCreated, heavy: true},
-		{name: "start", do: (*run).startCreated, outlastsRuntime: true, firstStart: true},
+		{name: "start", do: (*run).startCreated, outlastsRuntime: true, costly: true, firstStart: true},
 		{name: "finish", do: (*run).finishCreate, concluding: true},
 	},
 	undo: (*run).undoCreate,

@@ -251,7 +251,7 @@ func (r *run) attempt(ctx context.Context, p phase) error {
 			return err
 		}
 		pause := pauses.next(r.job.Progress)
-		if errdefs.ClassOf(err) == errdefs.ErrInternal && (p.costly || p.outlastsRuntime) {
+		if errdefs.ClassOf(err) == errdefs.ErrInternal && p.costly {
 			pause = max(pause, r.options.UnexplainedPause) // what it is may need some time to pass
 		}
 		log.Warn("phase will be tried again", zap.Duration("pause", pause), zap.Error(err))
@@ -262,6 +262,9 @@ func (r *run) attempt(ctx context.Context, p phase) error {
 			}
 		}); err != nil {
 			return err
+		}
+		if p.name == phaseSwap && r.job.CancelledAt != nil && r.job.StoppedAt == nil {
+			return errCancelled
 		}
 		if err := sleep(ctx, pause); err != nil {
 			return err

@@ -25,9 +25,10 @@ func TestWhenAPhaseIsGivenUp(t *testing.T) {
 		"no runtime":                                {phase{}, away, maxAttempts, true, 0},
 		"no runtime, outlasted":                     {phase{outlastsRuntime: true}, away, 10 * maxAttempts, false, 0},
 		"a busy mount, the runtime being outlasted": {phase{outlastsRuntime: true}, busy, maxAttempts, true, 0},
-		"a start that fails, nobody knows why":      {phase{outlastsRuntime: true}, dark, costlyAttempts - 1, false, costlyAttempts - 1},
-		"a start that keeps failing":                {phase{outlastsRuntime: true}, dark, costlyAttempts, true, costlyAttempts},
-		"a start that fails once, after an outage":  {phase{outlastsRuntime: true}, dark, 10 * maxAttempts, false, 1},
+		"a start that fails, nobody knows why":      {phase{outlastsRuntime: true, costly: true}, dark, costlyAttempts - 1, false, costlyAttempts - 1},
+		"a start that keeps failing":                {phase{outlastsRuntime: true, costly: true}, dark, costlyAttempts, true, costlyAttempts},
+		"a start that fails once, after an outage":  {phase{outlastsRuntime: true, costly: true}, dark, 10 * maxAttempts, false, 1},
+		"a swap that fails, nobody knows why":       {phase{outlastsRuntime: true}, dark, 1, true, 1},
 		"a transfer that fails, nobody knows why":   {phase{patient: true, costly: true}, dark, costlyAttempts - 1, false, costlyAttempts - 1},
 		"a transfer that keeps failing":             {phase{patient: true, costly: true}, dark, costlyAttempts, true, costlyAttempts},
 		"a start that is refused":                   {phase{outlastsRuntime: true}, refused, 1, true, 0},
@@ -42,7 +43,7 @@ func TestWhenAPhaseIsGivenUp(t *testing.T) {
 	}
 	for _, operation := range []operation{createOperation, copyOperation, syncOperation, restoreOperation, restartOperation} {
 		for _, p := range operation.phases {
-			if p.name == "start" && !p.outlastsRuntime {
+			if p.name == "start" && !(p.outlastsRuntime && p.costly) {
 				t.Errorf("a start is given up while the runtime is away: %+v", p)
 			}
 		}

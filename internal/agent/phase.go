@@ -22,9 +22,9 @@ type phase struct {
 	// concluding phases come when the work is done and the container runs on it: they are repeated whatever the error, since undoing
 	// would throw away what the container has written since.
 	concluding bool
-	// costly phases have done hours of work that is thrown away when they are given up.
+	// costly phases are tried again for reasons that nobody knows: hours of work would be thrown away, or a container stay down.
 	costly bool
-	// uncancellable phases are past the point where a cancellation could take effect.
+	// uncancellable phases are past the point where a cancellation could take effect. Only a swap that still waits to begin is given up.
 	uncancellable bool
 	// urgent phases end the time that a container is down. They go on even while the store takes no notes: the phase before, where the journal is then,
 	// may be repeated after them.
@@ -45,7 +45,7 @@ func (p phase) givesUp(err error, attempt, unexplained int) bool {
 	if p.name == phaseUndo {
 		return !errdefs.Retryable(err) && unexplained >= maxAttempts
 	}
-	if (p.outlastsRuntime || p.costly) && errdefs.ClassOf(err) == errdefs.ErrInternal {
+	if p.costly && errdefs.ClassOf(err) == errdefs.ErrInternal {
 		return unexplained >= costlyAttempts
 	}
 	patient := p.patient || p.outlastsRuntime && errors.Is(err, errdefs.ErrUnavailable)
@@ -64,8 +64,9 @@ type operation struct {
 
 const (
 	phaseUndo = "undo"
+	phaseSwap = "swap"
 	// costlyAttempts is how often a start or a transfer is tried that fails for reasons nobody knows: a host that is short of everything
-	// says no more than "exit status 1", and to undo is expensive then. What cannot work fails again at once.
+	// says no more than "exit status 1", and to undo is expensive then. What cannot work fails again, UnexplainedPause later.
 	costlyAttempts = 3
 	// urgentNote is how long an urgent phase waits for a note of it to be written down.
 	urgentNote = 5 * time.Second

@@ -115,7 +115,7 @@ func forbidden(operation Operation, status store.Status) string {
 var restartOperation = operation{
 	phases: []phase{
 		{name: "stop", do: (*run).stopToRestart},
-		{name: "start", do: (*run).startAfterStop, outlastsRuntime: true, urgent: true},
+		{name: "start", do: (*run).startAfterStop, outlastsRuntime: true, costly: true, urgent: true},
 		{name: "finish", do: (*run).finishPower, patient: true},
 	},
 	undo:        (*run).undoPower,
@@ -195,7 +195,7 @@ func (r *run) inTime(ctx context.Context, verb string, timeout time.Duration, na
 // stopInTime asks once: a container that does not stop is the user's to force, not the agent's to nag.
 func (r *run) stopInTime(ctx context.Context, name string, timeout time.Duration) error {
 	err := r.runtime.Stop(ctx, name, timeout)
-	if errors.Is(err, errdefs.ErrBusy) {
+	if errors.Is(err, errdefs.ErrBusy) || errors.Is(err, ErrOccupied) {
 		return tookTooLong("stop", timeout)
 	}
 	return err

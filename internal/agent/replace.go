@@ -68,7 +68,7 @@ func (r *run) undoReplace(ctx context.Context) error {
 	}
 	if r.job.StoppedAt != nil && status == store.StatusRunning { // else it runs, or somebody else has stopped it
 		if err := r.startAgain(ctx); err != nil {
-			if errdefs.Retryable(err) && !errors.Is(err, errdefs.ErrBusy) {
+			if errors.Is(err, errdefs.ErrUnavailable) {
 				return err
 			}
 			r.log.Error("the container does not start again after a failed "+string(r.job.Kind), zap.Error(err))
@@ -134,7 +134,7 @@ func (r *run) startAgain(ctx context.Context) error {
 	pauses := newPauses(r.job.Progress)
 	for attempt := 1; ; attempt++ {
 		err := r.startInstance(ctx, InstanceName(r.job.ContainerID))
-		if err == nil || errdefs.Retryable(err) && !errors.Is(err, errdefs.ErrBusy) || attempt >= costlyAttempts {
+		if err == nil || errors.Is(err, errdefs.ErrUnavailable) || attempt >= costlyAttempts {
 			return err
 		}
 		r.log.Warn("the container is started again", zap.Int("attempt", attempt), zap.Error(err))

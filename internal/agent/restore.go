@@ -57,8 +57,8 @@ var restoreOperation = operation{
 	phases: []phase{
 		{name: "clone", do: (*run).cloneHeld, patient: true},
 		{name: "prepare", do: (*run).prepare, heavy: true},
-		{name: "swap", do: (*run).swap, uncancellable: true},
-		{name: "start", do: (*run).startAsBefore, outlastsRuntime: true, urgent: true, uncancellable: true},
+		{name: phaseSwap, do: (*run).swap, uncancellable: true},
+		{name: "start", do: (*run).startAsBefore, outlastsRuntime: true, costly: true, urgent: true, uncancellable: true},
 		{name: "finish", do: (*run).finishRestore, concluding: true, uncancellable: true},
 	},
 	undo: (*run).undoReplace,

@@ -2,8 +2,14 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"time"
+
+	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
 )
+
+// ErrOccupied is an instance that somebody else works on for so long that it was not waited for.
+var ErrOccupied = fmt.Errorf("another operation on the instance does not end: %w", errdefs.ErrUnavailable)
 
 // Runtime runs the containers of one server. Instance names derive from container ids (InstanceName); an instance's
 // files are the pool's dataset InstanceDataset(name).
@@ -19,7 +25,8 @@ type Runtime interface {
 
 	// Start boots the instance; running already is success.
 	Start(ctx context.Context, instance string) error
-	// Stop asks the instance to shut down and waits; after timeout it is ErrBusy. Stopped already is success.
+	// Stop asks the instance to shut down and waits; after timeout it is ErrBusy. Stopped already is success. It is ErrOccupied when the instance
+	// was never asked, since somebody else's operation on it does not end.
 	Stop(ctx context.Context, instance string, timeout time.Duration) error
 	// ForceStop ends it at once. Stopped already is success.
 	ForceStop(ctx context.Context, instance string) error

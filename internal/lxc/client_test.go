@@ -89,7 +89,7 @@ func TestStatusClasses(t *testing.T) {
 		{http.StatusInternalServerError, "Incus is shutting down", errdefs.ErrUnavailable},
 		{http.StatusInternalServerError, "Failed to begin transaction: sql: database is closed", errdefs.ErrUnavailable},
 		{http.StatusInternalServerError, `Failed to obtain lock "InstanceOperation_default_c1": context canceled`, errdefs.ErrUnavailable},
-		{http.StatusInternalServerError, `Storage pool "default" unavailable on this server`, errdefs.ErrUnavailable},
+		{http.StatusInternalServerError, `Storage pool "default" unavailable on this server`, errdefs.ErrAborted},
 		{http.StatusInternalServerError, "The instance cannot be cleanly shutdown as in Error status", errdefs.ErrAborted},
 	}
 	for _, test := range tests {

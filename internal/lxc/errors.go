@@ -54,7 +54,7 @@ func classify(err error) error {
 		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), strings.HasSuffix(err.Error(), "EOF"):
 		return errdefs.ErrUnavailable // no daemon, or it went away in the middle of the answer
 	}
-	return errdefs.ErrInternal
+	return classOfText(err.Error(), errdefs.ErrInternal)
 }
 
 func classOfStatus(status int, text string) error {
@@ -121,8 +121,8 @@ var texts = []struct {
 	{"no available cowsql leader", errdefs.ErrUnavailable},
 	{"Failed to obtain lock", errdefs.ErrUnavailable},
 	{"Failed to fetch http", errdefs.ErrUnavailable},
-	// A storage pool or a bridge that is late after a boot, which Incus tries again each minute.
-	{"unavailable on this server", errdefs.ErrUnavailable},
+	// A storage pool or a bridge that may be late after a boot, or never come.
+	{"unavailable on this server", errdefs.ErrAborted},
 	{"Unknown configuration key", errdefs.ErrInvalid},
 	{"Invalid value", errdefs.ErrInvalid},
 	{"Invalid config", errdefs.ErrInvalid},

@@ -36,7 +36,7 @@ type Options struct {
 	AnswerTimeout time.Duration
 	// OperationTimeout bounds one Incus operation of a daemon that answers but does not get on.
 	OperationTimeout time.Duration
-	// BusyTimeout bounds how long a call waits for what somebody else runs on the same instance; then it is ErrBusy.
+	// BusyTimeout bounds how long a call waits for what somebody else runs on the same instance; then it is ErrBusy, of Stop agent.ErrOccupied.
 	BusyTimeout time.Duration
 
 	// Logger gets what is worth a person's attention; nil for none.

@@ -20,14 +20,14 @@ func (r *Runtime) Start(ctx context.Context, instance string) error {
 
 // Stop asks the container's init to shut down and waits until it has, whole seconds rounded up and at least one.
 // If it has not by then it is ErrBusy; the request stands, so it may stop later. It never uses force: ForceStop does. Where somebody else's
-// operation on the instance does not end it is ErrUnavailable.
+// operation on the instance does not end it is agent.ErrOccupied.
 // Stopped already is success. A paused instance is resumed to be shut down.
 func (r *Runtime) Stop(ctx context.Context, instance string, timeout time.Duration) error {
 	// To Incus zero is force and negative is ten minutes; neither was asked for.
 	seconds := max(1, int((timeout+time.Second-1)/time.Second))
 	err := r.change(ctx, "stop", instance, agent.InstanceStopped, api.InstanceStatePut{Action: "stop", Timeout: seconds})
 	if busyRunning(err) { // it was never asked: no reason to use force
-		return errdefs.New(errdefs.ErrUnavailable, "", "another operation on the instance does not end").WithCause(err)
+		return fmt.Errorf("%w: %v", agent.ErrOccupied, err)
 	}
 	return err
 }

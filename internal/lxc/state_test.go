@@ -10,6 +10,7 @@ import (
 
 	"github.com/lxc/incus/v6/shared/api"
 
+	"github.com/hoodynetwork/hoody-agent/internal/agent"
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
 )
 
@@ -62,8 +63,8 @@ func TestStopBehindAnother(t *testing.T) {
 	fake.handle("PUT /1.0/instances/c1/state", refuses(http.StatusInternalServerError, `Instance is busy running a "start" operation`))
 	fake.handle("GET /1.0/instances/c1", instanceIn(api.Running))
 	fake.handle("GET /1.0/operations", func(w http.ResponseWriter, _ *http.Request) { answer(w, map[string][]api.Operation{}) })
-	if err := runtime.Stop(t.Context(), "c1", time.Second); errdefs.ClassOf(err) != errdefs.ErrUnavailable {
-		t.Errorf("stop: %v, want unavailable", err)
+	if err := runtime.Stop(t.Context(), "c1", time.Second); !errors.Is(err, agent.ErrOccupied) || errors.Is(err, errdefs.ErrBusy) {
+		t.Errorf("stop: %v, want occupied", err)
 	}
 	if err := runtime.ForceStop(t.Context(), "c1"); errdefs.ClassOf(err) != errdefs.ErrBusy {
 		t.Errorf("force: %v, want busy", err)

@@ -194,6 +194,9 @@ func mayBeWritten(err error) bool {
 		return true
 	}
 	code := codeOf(err)
+	if code == codes.ResourceExhausted && !errors.Is(rpctypes.Error(err), rpctypes.ErrTooManyRequests) && etcdClass(err) == errdefs.ErrUnavailable {
+		return true // the connection was cut off for it
+	}
 	return unexplained(err) || code == codes.Unavailable || code == codes.DeadlineExceeded || code == codes.Canceled
 }
 

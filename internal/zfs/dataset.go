@@ -135,7 +135,9 @@ func (p *Pool) Rename(ctx context.Context, from, to string) error {
 	rename := func() error { return p.runner.run(ctx, "zfs", "rename", "-u", source, target) }
 	err = p.withParents(ctx, to, rename)
 	if errors.Is(err, errdefs.ErrNotFound) {
-		err = errors.Join(p.rootThere(ctx), err)
+		if away := p.rootThere(ctx); away != nil {
+			err = away
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("rename %s to %s: %w", from, to, err)
@@ -151,10 +153,11 @@ func (p *Pool) rootThere(ctx context.Context) error {
 	return nil
 }
 
-// rootAway is the error of what was asked of the root: that exists, so where it is not found the pool is not imported.
+// rootAway is the error of what was asked of the root: that exists, so where it is not found the pool is not imported. Nobody may take
+// it for a dataset that does not exist.
 func rootAway(err error) error {
 	if errors.Is(err, errdefs.ErrNotFound) {
-		return errdefs.New(errdefs.ErrUnavailable, "", "the pool is not there").WithCause(err)
+		return fmt.Errorf("the pool is not there: %w: %v", errdefs.ErrUnavailable, err)
 	}
 	return err
 }
