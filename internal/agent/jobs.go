@@ -125,7 +125,7 @@ func (a *Agent) perform(ctx context.Context, job store.Job, cancelled context.Co
 	release()
 	op := operationOf(r.job.Kind)
 	if r.job.Phase != phaseUndo {
-		failed, uncancellable := r.performPhases(ctx, op)
+		uncancellable, failed := r.performPhases(ctx, op)
 		switch {
 		case !r.job.Open():
 			r.finished(ctx)
@@ -149,17 +149,17 @@ func (a *Agent) perform(ctx context.Context, job store.Job, cancelled context.Co
 
 // performPhases does the phases from the one that the journal names on, until the job has ended. It returns why one failed for good, and
 // whether that one could not be cancelled.
-func (r *run) performPhases(ctx context.Context, op operation) (failed error, uncancellable bool) {
+func (r *run) performPhases(ctx context.Context, op operation) (uncancellable bool, failed error) {
 	first := max(0, slices.IndexFunc(op.phases, func(p phase) bool { return p.name == r.job.Phase }))
 	for _, p := range op.phases[first:] {
 		if err := r.step(ctx, p); err != nil {
-			return err, p.uncancellable
+			return p.uncancellable, err
 		}
 		if !r.job.Open() {
 			break
 		}
 	}
-	return nil, false
+	return false, nil
 }
 
 // undoOrAbandon takes back what a failed operation did. Something may be left that it cannot take back; garbage collection knows it by hoody:job.

@@ -71,8 +71,8 @@ func (s *promises) begin(jobID string, brings []arrival) {
 	own.brings = brings
 }
 
-// grant gives the progress of a job that has begun room for at least so many more bytes, and for at most so many, if room holds that and what
-// all others are still to bring.
+// grant gives the progress of a job room for at least so many more bytes, and for at most so many, if room holds that and what all others are
+// still to bring. It is kept for a job that has begun and not ended: a reader that outlasts its stream may still ask.
 func (s *promises) grant(jobID string, p *progress, least, most, room uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -85,7 +85,9 @@ func (s *promises) grant(jobID string, p *progress, least, most, room uint64) bo
 		return false
 	}
 	p.promised.Store(p.bytes.Load() + min(most, room))
-	s.byJob[jobID].progress = p
+	if own := s.byJob[jobID]; own != nil {
+		own.progress = p
+	}
 	return true
 }
 

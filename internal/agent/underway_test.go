@@ -44,6 +44,10 @@ func TestRoomIsPromisedOnce(t *testing.T) {
 	if !p.grant("c", third, 40, 40, 60) {
 		t.Error("a promise outlives its job")
 	}
+	// What is asked for when all is over holds nothing.
+	if !p.grant("d", &progress{}, 1, 50, 200) || p.byJob["d"] != nil {
+		t.Errorf("a job that has ended is promised %+v", p.byJob["d"])
+	}
 }
 
 // zipped is a stream of which every read took half as much on the wire.
