@@ -14,7 +14,7 @@ import (
 // A snapshot marked for deferred destruction is not offered, since it can vanish under a running send. A bookmark is offered
 // only where the history has no snapshot of its GUID; nothing has it as Parent. An origin outside the inventory ends the
 // chain. Where two datasets hold the same GUID, the node is the place that the earlier head leads to, and the history
-// of the other place goes on without it.
+// of the other place goes on without it: a clone of that place cannot start from the bookmarks right before it either.
 func Ancestry(inv Inventory, heads ...string) ([]Node, error) {
 	a := ancestry{
 		datasets:  make(map[string]*Dataset, len(inv.Datasets)),

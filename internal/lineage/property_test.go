@@ -224,7 +224,8 @@ func (f *fleet) replicate(t *rapid.T) {
 	}
 }
 
-// nearestHeld finds the base by the pool's clock, not by links: along a history createtxg only grows.
+// nearestHeld finds the base by the pool's clock, not by links: along a history createtxg only grows. A bookmark of an origin's
+// dataset counts only before a listed snapshot of it: links lead to snapshots.
 func nearestHeld(source, target *model, nodes []lineage.Node, to string) lineage.GUID {
 	held := lineage.Locate(target.inventory())
 	b, bName := source.find(to)
@@ -236,7 +237,11 @@ func nearestHeld(source, target *model, nodes []lineage.Node, to string) lineage
 			sign = "#"
 		}
 		a, aName := source.find(n.Dataset + sign + n.Name)
-		if held[n.GUID] != "" && source.before(a, aName, b, bName) && a.txg > newest {
+		linked := !n.Bookmark || aName == bName || slices.ContainsFunc(nodes, func(x lineage.Node) bool {
+			s, _ := source.find(x.Dataset + "@" + x.Name)
+			return !x.Bookmark && x.Dataset == aName && s.txg >= a.txg && source.before(s, aName, b, bName)
+		})
+		if held[n.GUID] != "" && linked && source.before(a, aName, b, bName) && a.txg > newest {
 			nearest, newest = a.guid, a.txg
 		}
 	}
