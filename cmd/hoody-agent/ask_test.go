@@ -307,7 +307,7 @@ func TestStatusForPeople(t *testing.T) {
 	want := `server      a [31m (64c1)
 agent       v1, up 2d2h, API at 127.0.0.1:6470
 pool        tank/incus, ONLINE, 10.0 GiB free of 100.0 GiB (90 % used), fragmentation 12 %
-store       does not answer since 1m0s ago; reads are as old
+store       has not answered for 1m0s; reads are that old
 containers  10 running, 2 stopped
 fleet       b (64c2), not alive, last seen 1h0m ago, 3 containers
 health      NOT READY

@@ -198,7 +198,7 @@ func (s *fleetServer) StopMidway(ctx context.Context, after int64) (func() (int6
 		}
 		// Ended while the stream stands still, as a crash would: what goes on finds nothing left to write to.
 		s.life.finish()
-		if err := s.pool.Kill(); err != nil {
+		if err := s.storage().Kill(); err != nil {
 			return 0, fmt.Errorf("end agent in the middle of a stream: %w", err)
 		}
 		pause.over()

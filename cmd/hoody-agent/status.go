@@ -49,7 +49,7 @@ func printStatus(w io.Writer, s admin.Status, now time.Time) {
 	line("agent", "%s, up %s, API at %s", s.Server.Version, ago(now, s.Server.StartedAt), s.Server.API)
 	line("pool", "%s", poolLine(s.Pool))
 	if s.Store.Stale {
-		line("store", "does not answer since %s ago; reads are as old", ago(now, s.Store.StaleSince))
+		line("store", "has not answered for %s; reads are that old", ago(now, s.Store.StaleSince))
 	} else {
 		line("store", "ok, revision %d", s.Store.Revision)
 	}
@@ -103,15 +103,13 @@ func poolLine(pool admin.Pool) string {
 	return strings.Join(parts, ", ")
 }
 
-// countsLine is "12: 10 running, 2 stopped".
+// countsLine is "10 running, 2 stopped".
 func countsLine(counts map[string]int) string {
-	total := 0
 	var parts []string
 	for _, key := range slices.Sorted(maps.Keys(counts)) {
-		total += counts[key]
 		parts = append(parts, fmt.Sprintf("%d %s", counts[key], key))
 	}
-	if total == 0 {
+	if len(parts) == 0 {
 		return "none"
 	}
 	return strings.Join(parts, ", ")

@@ -152,7 +152,7 @@ func assembleFrom(d daemon, h host, credentials *pki.Credentials, records *store
 		Transfers:        transfer.NewGate(d.cfg.Peer.MaxTransfers, d.cfg.Peer.MaxTransfersPerPeer),
 	})
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, links.close())
 	}
 	vital.degraded, vital.findings = a.Degraded, a.Findings
 	written := new(writtenBytes)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -92,7 +93,7 @@ func (l *links) serve(ctx context.Context, a *agent.Agent) error {
 	go func() { served <- listener.Serve(socket) }()
 	select {
 	case err := <-served:
-		return fmt.Errorf("serve other agents: %w", err)
+		return errors.Join(fmt.Errorf("serve other agents: %w", err), listener.Close())
 	case <-ctx.Done():
 	}
 	// Streams are cut, not waited for: the other side resumes them.

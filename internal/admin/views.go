@@ -57,11 +57,11 @@ func (s *server) jobs(wanted JobsWanted) []Job {
 func (s *server) job(record *store.Job) Job {
 	job := Job{
 		ID: record.ID, Kind: string(record.Kind), State: string(record.State), Phase: record.Phase, Attempts: record.Attempts,
-		Server: s.serverNamed(record.ServerID), Container: s.container(record.ContainerID), Progress: record.Progress,
+		Server: s.serverNamed(record.ServerID), Container: s.containerNamed(record.ContainerID), Progress: record.Progress,
 		CreatedAt: record.CreatedAt, StartedAt: record.StartedAt, FinishedAt: record.FinishedAt,
 	}
 	if record.SourceID != "" {
-		source := s.container(record.SourceID)
+		source := s.containerNamed(record.SourceID)
 		job.Source = &source
 	}
 	if record.SourceServerID != "" && record.SourceServerID != record.ServerID {
@@ -77,7 +77,7 @@ func (s *server) job(record *store.Job) Job {
 	return job
 }
 
-func (s *server) container(id string) Named {
+func (s *server) containerNamed(id string) Named {
 	named := Named{ID: id}
 	if container, ok := s.mirror.Container(id); ok {
 		named.Name = container.Name
@@ -115,7 +115,7 @@ func (s *server) containers(ctx context.Context) ([]Container, error) {
 			container.Project.Name = project.Alias
 		}
 		if record.SourceContainerID != "" {
-			source := s.container(record.SourceContainerID)
+			source := s.containerNamed(record.SourceContainerID)
 			container.Source = &source
 		}
 		if last := record.LastOperation; last != nil {

@@ -42,7 +42,7 @@ func receiptOf(job store.Job) store.Receipt {
 }
 
 func (a *Agent) accepting(caller Caller, change func(*store.Tx) error) func(*store.Tx) error {
-	return a.told(caller.UserID, func(tx *store.Tx) error {
+	return a.withEvents(caller.UserID, func(tx *store.Tx) error {
 		if err := admitted(tx, caller); err != nil {
 			return err
 		}
@@ -52,7 +52,7 @@ func (a *Agent) accepting(caller Caller, change func(*store.Tx) error) func(*sto
 
 // update runs a transaction that nobody in particular asked for.
 func (a *Agent) update(ctx context.Context, change func(*store.Tx) error) error {
-	revision, err := a.store.Update(ctx, a.told("", change))
+	revision, err := a.store.Update(ctx, a.withEvents("", change))
 	return a.outcome(revision, err)
 }
 

@@ -101,6 +101,9 @@ func snapshotOperationInProgress() *errdefs.Error {
 	return errdefs.New(errdefs.ErrBusy, "SNAPSHOT_OPERATION_IN_PROGRESS", "Another operation is in progress on this container")
 }
 
+// storeClosed is why the agent ends when its store does.
+func storeClosed() error { return errdefs.New(errdefs.ErrUnavailable, "", "the store is closed") }
+
 func stateConflict(format string, args ...any) *errdefs.Error {
 	return errdefs.New(errdefs.ErrFailedPrecondition, "OPERATION_STATE_CONFLICT", format, args...)
 }

@@ -8,6 +8,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,7 +17,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
@@ -122,27 +122,27 @@ func New(options Options) (*Agent, error) {
 			return nil, fmt.Errorf("new agent: no %s: %w", name, errdefs.ErrInvalid)
 		}
 	}
-	setDefault(&options.Server.MaxSnapshots, 1000)
-	setDefault(&options.UndoSnapshots, 3)
-	setDefault(&options.UndoExpiry, 7*24*time.Hour)
-	setDefault(&options.ExpiryInterval, time.Minute)
-	setDefault(&options.ClockTrial, 10*time.Minute)
-	setDefault(&options.DiffLimit, 1000)
-	setDefault(&options.StopTimeout, 30*time.Second)
-	setDefault(&options.LimitSlack, 64<<20)
-	setDefault(&options.UnexplainedPause, 5*time.Second)
-	setDefault(&options.OperationTimeout, 60*time.Second)
-	setDefault(&options.AnswerGrace, time.Minute)
-	setDefault(&options.MaxOpenJobs, 1000)
-	setDefault(&options.MaxHeavyPhases, max(4, 2*runtime.GOMAXPROCS(0)))
-	setDefault(&options.ReportInterval, 30*time.Second)
-	setDefault(&options.RecordInterval, 5*time.Second)
-	setDefault(&options.InspectInterval, 5*time.Minute)
-	setDefault(&options.CollectInterval, 10*time.Minute)
-	setDefault(&options.CollectDelay, 5*time.Second)
-	setDefault(&options.ActivityInterval, 30*time.Second)
-	setDefault(&options.SettingsWait, 5*time.Second)
-	setDefault(&options.SettingsRetry, 15*time.Second)
+	options.Server.MaxSnapshots = cmp.Or(options.Server.MaxSnapshots, 1000)
+	options.UndoSnapshots = cmp.Or(options.UndoSnapshots, 3)
+	options.UndoExpiry = cmp.Or(options.UndoExpiry, 7*24*time.Hour)
+	options.ExpiryInterval = cmp.Or(options.ExpiryInterval, time.Minute)
+	options.ClockTrial = cmp.Or(options.ClockTrial, 10*time.Minute)
+	options.DiffLimit = cmp.Or(options.DiffLimit, 1000)
+	options.StopTimeout = cmp.Or(options.StopTimeout, 30*time.Second)
+	options.LimitSlack = cmp.Or(options.LimitSlack, 64<<20)
+	options.UnexplainedPause = cmp.Or(options.UnexplainedPause, 5*time.Second)
+	options.OperationTimeout = cmp.Or(options.OperationTimeout, 60*time.Second)
+	options.AnswerGrace = cmp.Or(options.AnswerGrace, time.Minute)
+	options.MaxOpenJobs = cmp.Or(options.MaxOpenJobs, 1000)
+	options.MaxHeavyPhases = cmp.Or(options.MaxHeavyPhases, max(4, 2*runtime.GOMAXPROCS(0)))
+	options.ReportInterval = cmp.Or(options.ReportInterval, 30*time.Second)
+	options.RecordInterval = cmp.Or(options.RecordInterval, 5*time.Second)
+	options.InspectInterval = cmp.Or(options.InspectInterval, 5*time.Minute)
+	options.CollectInterval = cmp.Or(options.CollectInterval, 10*time.Minute)
+	options.CollectDelay = cmp.Or(options.CollectDelay, 5*time.Second)
+	options.ActivityInterval = cmp.Or(options.ActivityInterval, 30*time.Second)
+	options.SettingsWait = cmp.Or(options.SettingsWait, 5*time.Second)
+	options.SettingsRetry = cmp.Or(options.SettingsRetry, 15*time.Second)
 	if options.Logger == nil {
 		options.Logger = zap.NewNop()
 	}
@@ -178,20 +178,12 @@ func New(options Options) (*Agent, error) {
 	return a, nil
 }
 
-func setDefault[T comparable](value *T, fallback T) {
-	var zero T
-	if *value == zero {
-		*value = fallback
-	}
-}
-
 // register waits out a store that is absent or full: an agent that ends for it is no nearer to its work.
 func (a *Agent) register(ctx context.Context) (*store.Lease, error) {
-	delay := backoff.NewExponentialBackOff()
-	delay.InitialInterval, delay.MaxInterval = 200*time.Millisecond, 30*time.Second
+	delay := newBackoff(firstPause, longestPause)
 	for {
 		lease, err := a.store.Register(ctx, a.options.Server)
-		if err == nil || !errors.Is(err, store.ErrFull) && !errors.Is(err, errdefs.ErrUnavailable) || ctx.Err() != nil {
+		if err == nil || !storeAway(err) || ctx.Err() != nil {
 			return lease, err
 		}
 		a.log.Warn("not registered yet", zap.Error(err))

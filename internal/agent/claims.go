@@ -8,8 +8,17 @@ import (
 	"github.com/hoodynetwork/hoody-agent/internal/store"
 )
 
-// A container claims its name within its project and its SSH key within the fleet. A claim that is made again is kept, one that is given
+// A project claims its alias among its owner's, whoever gives it. A container claims its name within its project and its SSH key within the fleet. A claim that is made again is kept, one that is given
 // back twice is no error.
+
+func claimAlias(tx *store.Tx, project store.Project) error {
+	err := tx.ClaimUnique(store.UniqueProjectAlias, project.UserID, project.Alias, project.ID)
+	return taken(err, "DUPLICATE_ALIAS", "Project alias already exists")
+}
+
+func releaseAlias(tx *store.Tx, project store.Project) error {
+	return tx.ReleaseUnique(store.UniqueProjectAlias, project.UserID, project.Alias, project.ID)
+}
 
 func claimName(tx *store.Tx, container store.Container) error {
 	err := tx.ClaimUnique(store.UniqueContainerName, container.ProjectID, container.Name, container.ID)

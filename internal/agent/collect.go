@@ -321,10 +321,9 @@ func (c *collection) conclude(ctx context.Context) error {
 
 // forgetRecovery takes the note of a recovery off the pool once it counts no more. Until the clock is believed after a start, it would count again.
 func (c *collection) forgetRecovery(ctx context.Context, inventory lineage.Inventory) error {
-	parent, _ := inventory.Dataset(poolParent)
-	recovered, err := time.Parse(time.RFC3339, parent.Properties[propertyRecovered])
-	if err != nil || !c.clockSteady.Load() || c.now().Sub(recovered) <= basesAfterRecovery {
-		return nil //nolint:nilerr // there is none
+	recovered, noted := recoveredAt(inventory)
+	if !noted || !c.clockSteady.Load() || c.now().Sub(recovered) <= basesAfterRecovery {
+		return nil
 	}
 	return c.pool.SetProperties(ctx, poolParent, Properties{propertyRecovered: ""})
 }

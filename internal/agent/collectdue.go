@@ -60,8 +60,7 @@ func (a *Agent) noticeReleases(ctx context.Context) error {
 			return ctx.Err()
 		case change, open := <-changes.Changes():
 			if !open {
-				<-ctx.Done() // the store closes, and the agent with it
-				return ctx.Err()
+				return storeClosed()
 			}
 			if old, new := store.Records[store.Container](change); a.released(old, new) {
 				a.collectSoon()

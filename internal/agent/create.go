@@ -27,17 +27,8 @@ func (a *Agent) CreateContainer(ctx context.Context, caller Caller, projectID st
 	var container store.Container
 	var receipt store.Receipt
 	err = a.acceptOnce(ctx, caller, &receipt, func(tx *store.Tx) error {
-		project, err := tx.Project(projectID)
-		if errors.Is(err, errdefs.ErrNotFound) {
-			return resourceNotFound("Resource")
-		}
+		project, err := visibleProject(tx, caller, projectID, store.PermissionEdit, resourceNotFound("Resource"))
 		if err != nil {
-			return err
-		}
-		if !caller.sees(project.RealmIDs) {
-			return resourceNotFound("Resource")
-		}
-		if err := allow(caller, project, store.PermissionEdit, resourceNotFound("Resource")); err != nil {
 			return err
 		}
 		if err := a.checkServerForContainer(tx, request.ServerID); err != nil {

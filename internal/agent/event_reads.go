@@ -35,9 +35,9 @@ func (a *Agent) Events(_ context.Context, caller Caller, query EventQuery) (Even
 	sees := a.sight(caller)
 	var selected []*store.Event
 	for _, event := range a.store.Mirror().Events() {
-		late := query.From != nil && event.CreatedAt.Before(*query.From)
-		early := query.Until != nil && event.CreatedAt.Truncate(time.Millisecond).After(*query.Until) // as it is shown
-		if !late && !early && query.matches(event) && sees(event) {
+		early := query.From != nil && event.CreatedAt.Before(*query.From)
+		late := query.Until != nil && event.CreatedAt.Truncate(time.Millisecond).After(*query.Until) // as it is shown
+		if !early && !late && query.matches(event) && sees(event) {
 			selected = append(selected, event)
 		}
 	}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -44,9 +45,9 @@ const (
 // maxSnapshotEvents is how many snapshots of one change have an event each. An event is two of the 128 operations that etcd allows a transaction.
 const maxSnapshotEvents = 20
 
-// told makes a transaction record the events that its changes amount to. Operations need not think of them, and no state
+// withEvents makes a transaction record the events that its changes amount to. Operations need not think of them, and no state
 // changes without its event. actor is who asked; empty for nobody in particular.
-func (a *Agent) told(actor string, change func(*store.Tx) error) func(*store.Tx) error {
+func (a *Agent) withEvents(actor string, change func(*store.Tx) error) func(*store.Tx) error {
 	return func(tx *store.Tx) error {
 		if err := change(tx); err != nil {
 			return err
@@ -72,12 +73,9 @@ func (a *Agent) told(actor string, change func(*store.Tx) error) func(*store.Tx)
 
 // newEventID makes an id as all records have one; the events of one transaction sort in their order.
 func newEventID(now time.Time, n int) string {
-	id, err := hex.DecodeString(newID(now))
-	if err != nil {
-		panic(err) // it was made of hex digits a line above
-	}
-	id[4], id[5] = byte(n>>8), byte(n)
-	return hex.EncodeToString(id)
+	id := newIDBytes(now)
+	binary.BigEndian.PutUint16(id[4:], uint16(n))
+	return hex.EncodeToString(id[:])
 }
 
 // eventsOf says what a transaction's changes mean to those who may see the projects and containers in it. container finds

@@ -134,7 +134,7 @@ func newFleet(t testing.TB, size int, with ...func(*fleet)) *fleet {
 // openStore starts the etcd in its directory and the test's view of it.
 func (f *fleet) openStore() {
 	f.t.Helper()
-	etcd, err := embedded.Start(f.ctx, embedded.Options{Dir: f.etcdDir}, zap.NewNop())
+	etcd, err := embedded.Start(f.ctx, embedded.Options{Dir: f.etcdDir, Unsynced: true}, zap.NewNop())
 	f.must(err)
 	f.etcd = etcd
 	f.records, err = store.Open(f.ctx, store.Options{Endpoints: []string{etcd.Endpoint()}})

@@ -337,6 +337,7 @@ func (a *Agent) changeFreezes(ctx context.Context, containerID string, jobs []st
 		for _, asked := range jobs {
 			job, err := tx.Job(asked.ServerID, asked.ID)
 			if errors.Is(err, errdefs.ErrNotFound) {
+				released[asked.ID] = true
 				continue
 			}
 			if err != nil {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"math/big"
@@ -15,11 +16,14 @@ import (
 
 // newID makes a record id as the contract has it: 24 lower-case hex digits, beginning with the seconds of now.
 func newID(now time.Time) string {
-	var id [12]byte
-	seconds := uint32(now.Unix())
-	id[0], id[1], id[2], id[3] = byte(seconds>>24), byte(seconds>>16), byte(seconds>>8), byte(seconds)
-	mustRandom(id[4:])
+	id := newIDBytes(now)
 	return hex.EncodeToString(id[:])
+}
+
+func newIDBytes(now time.Time) (id [12]byte) {
+	binary.BigEndian.PutUint32(id[:], uint32(now.Unix()))
+	mustRandom(id[4:])
+	return id
 }
 
 // newJobID makes an operation id: 32 lower-case hex digits that sort by time.

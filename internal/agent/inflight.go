@@ -85,9 +85,9 @@ func (f *inFlight) endings() int {
 	return f.ended
 }
 
-// claim reserves all of the snapshots, or none. planned is what endings said before the plan was made: when the claim of one of these has
-// ended since, it may be there, or be left half received, and ok is false. It is false, too, when one of them is on its way; wait closes then when that one is
-// there or its replication ends. The claim must be ended when ok is true.
+// claim reserves all of the snapshots or none. If one is on its way, ok is false, and wait closes when it has arrived or its
+// replication ends. planned is what endings said before the plan was made: if the claim of one of them has ended since, that one may be
+// there or half received, the plan is out of date, ok is false and wait is closed already. When ok is true the caller must end the claim.
 func (f *inFlight) claim(wanted []arrival, planned int) (claimed *claim, wait <-chan struct{}, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -102,16 +102,16 @@ func (i *inspection) container(s scene, container store.Container, instances []I
 		return // it failed for another reason, and may never have had either
 	}
 	name := InstanceName(container.ID)
-	runs := false
+	instanceExists := false
 	for _, instance := range instances {
 		if instance.Name == name {
-			runs = true
+			instanceExists = true
 		}
 	}
 	for _, instance := range instances {
 		switch {
 		case instance.Name == name:
-		case runs:
+		case instanceExists:
 			i.add(FindingInstanceCopied, instance.Name, "Take user.hoody.container off it, or delete it; copies are made through the API.",
 				"instance %s carries the mark of container %s, which has one of its own", instance.Name, container.ID)
 		default:
@@ -119,17 +119,17 @@ func (i *inspection) container(s scene, container store.Container, instances []I
 				"the instance of container %s (%s) is called %s now", container.ID, container.Name, instance.Name)
 		}
 	}
-	dataset, stands := s.inventory.Dataset(InstanceDataset(name))
-	stands = stands && dataset.Properties[propertyContainer] == container.ID
-	if !runs {
+	dataset, filesExist := s.inventory.Dataset(InstanceDataset(name))
+	filesExist = filesExist && dataset.Properties[propertyContainer] == container.ID
+	if !instanceExists {
 		i.add(FindingInstanceGone, container.ID, "If it was deleted on purpose, delete the container, too; copies of it are not affected. If not: with its files back in place, incus admin recover makes it anew.",
 			"container %s (%s) has no instance %s", container.ID, container.Name, name)
 	}
-	if !stands {
+	if !filesExist {
 		i.add(FindingFilesGone, container.ID, filesHint(s.inventory, container),
 			"the files of container %s (%s) are not in %s", container.ID, container.Name, InstanceDataset(name))
 	}
-	reason := lossReason(runs, stands)
+	reason := lossReason(instanceExists, filesExist)
 	switch {
 	case reason != "" && (container.Status != store.StatusFailed || container.FailureReason != reason):
 		i.failed[container.ID] = reason
@@ -139,13 +139,13 @@ func (i *inspection) container(s scene, container store.Container, instances []I
 }
 
 // lossReason is why a container fails of which the instance or the files are not there; empty when both are.
-func lossReason(runs, stands bool) string {
+func lossReason(instanceExists, filesExist bool) string {
 	switch {
-	case !runs && !stands:
+	case !instanceExists && !filesExist:
 		return reasonAllGone
-	case !runs:
+	case !instanceExists:
 		return reasonInstanceGone
-	case !stands:
+	case !filesExist:
 		return reasonFilesGone
 	}
 	return ""

@@ -27,9 +27,9 @@ type run struct {
 }
 
 // performJobs works on every open job of this server until ctx ends. Each job has a goroutine: a freeze must not
-// queue behind somebody's transfer. What is heavy takes a slot where it gets heavy. trusted is the load of the records that
+// queue behind somebody's transfer. What is heavy takes a slot where it gets heavy. comparedLoad is the load of the records that
 // were compared with the pool's stamp; with each later one that is done again before a job is taken up.
-func (a *Agent) performJobs(ctx context.Context, trusted uint64) error {
+func (a *Agent) performJobs(ctx context.Context, comparedLoad uint64) error {
 	changes, stop := a.store.JobChanges(a.serverID)
 	defer stop()
 	var (
@@ -46,7 +46,7 @@ func (a *Agent) performJobs(ctx context.Context, trusted uint64) error {
 	}
 	for {
 		jobs := a.store.Mirror().OpenJobs(a.serverID)
-		if loads := a.store.Mirror().Loads(); loads != trusted {
+		if loads := a.store.Mirror().Loads(); loads != comparedLoad {
 			if err := a.suspendReturned(ctx, atWork); err != nil {
 				a.log.Warn("jobs are not taken up until records and pool are compared", zap.Error(err))
 				if err := sleep(ctx, trustPause); err != nil {
@@ -54,7 +54,7 @@ func (a *Agent) performJobs(ctx context.Context, trusted uint64) error {
 				}
 				continue
 			}
-			trusted = loads
+			comparedLoad = loads
 		}
 		for _, job := range jobs {
 			if a.refuseSuspended(job.ID) != nil {
@@ -128,7 +128,7 @@ func (a *Agent) perform(ctx context.Context, job store.Job, cancelled context.Co
 		uncancellable, failed := r.performPhases(ctx, op)
 		switch {
 		case !r.job.Open():
-			r.finished(ctx)
+			r.afterEnd(ctx)
 			return
 		case failed == nil || ctx.Err() != nil:
 			return
@@ -139,12 +139,12 @@ func (a *Agent) perform(ctx context.Context, job store.Job, cancelled context.Co
 				job.Error = jobError(errCancelled)
 			}
 		}); err != nil {
-			r.finished(ctx) // ended already, perhaps: the answer to that was lost
+			r.afterEnd(ctx) // ended already, perhaps: the answer to that was lost
 			return
 		}
 	}
 	r.undoOrAbandon(ctx, op)
-	r.finished(ctx)
+	r.afterEnd(ctx)
 }
 
 // performPhases does the phases from the one that the journal names on, until the job has ended. It returns why one failed for good, and
@@ -272,9 +272,9 @@ func (r *run) attempt(ctx context.Context, p phase) error {
 	}
 }
 
-// finished tells the observer, and looks at the container once more: what the runtime did while the job held it was the
+// afterEnd tells the observer of an ended job, and looks at the container once more: what the runtime did while the job held it was the
 // job's business, and from now on it is news.
-func (r *run) finished(ctx context.Context) {
+func (r *run) afterEnd(ctx context.Context) {
 	if r.job.Open() {
 		return
 	}

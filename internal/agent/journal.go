@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"go.uber.org/zap"
 
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
@@ -21,8 +20,7 @@ func (r *run) journalPhase(ctx context.Context, p phase, change func(*store.Job)
 		work, cancel = context.WithTimeout(ctx, urgentNote)
 		defer cancel()
 	}
-	delay := backoff.NewExponentialBackOff()
-	delay.InitialInterval, delay.MaxInterval = 200*time.Millisecond, 30*time.Second
+	delay := newBackoff(firstPause, longestPause)
 	for {
 		err := r.journal(work, change)
 		switch {
@@ -113,14 +111,18 @@ func (r *run) finish(ctx context.Context, state store.JobState, change func(*sto
 	})
 }
 
+// storeAway tells whether an error is that of a store that is absent or full, and may be there again later.
+func storeAway(err error) bool {
+	return errors.Is(err, errdefs.ErrUnavailable) || errors.Is(err, store.ErrFull)
+}
+
 // persist runs a transaction, waiting out a store that is absent or full: what was done must be written down, and giving up
 // for a full disk elsewhere would undo what is well.
 func (a *Agent) persist(ctx context.Context, change func(*store.Tx) error) error {
-	delay := backoff.NewExponentialBackOff()
-	delay.InitialInterval, delay.MaxInterval = 100*time.Millisecond, 5*time.Second
+	delay := newBackoff(100*time.Millisecond, 5*time.Second)
 	for logged := (time.Time{}); ; {
-		_, err := a.store.Update(ctx, a.told("", change))
-		if err == nil || !errors.Is(err, errdefs.ErrUnavailable) && !errors.Is(err, store.ErrFull) || ctx.Err() != nil {
+		_, err := a.store.Update(ctx, a.withEvents("", change))
+		if err == nil || !storeAway(err) || ctx.Err() != nil {
 			return err
 		}
 		if now := time.Now(); now.Sub(logged) >= time.Minute {

@@ -24,9 +24,13 @@ type pauses struct {
 }
 
 func newPauses(now store.Progress) *pauses {
+	return &pauses{delay: newBackoff(firstPause, longestPause), last: now}
+}
+
+func newBackoff(first, longest time.Duration) *backoff.ExponentialBackOff {
 	delay := backoff.NewExponentialBackOff()
-	delay.InitialInterval, delay.MaxInterval = firstPause, longestPause
-	return &pauses{delay: delay, last: now}
+	delay.InitialInterval, delay.MaxInterval = first, longest
+	return delay
 }
 
 // next is how long to wait after a failed attempt that left the job's progress at now.

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"maps"
 	"sync"
 
 	"golang.org/x/sync/semaphore"
@@ -56,9 +57,5 @@ func (p *pins) keep(jobID string, guids []lineage.GUID) {
 func (p *pins) kept() map[string][]lineage.GUID {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	kept := make(map[string][]lineage.GUID, len(p.bases))
-	for job, guids := range p.bases {
-		kept[job] = guids
-	}
-	return kept
+	return maps.Clone(p.bases)
 }

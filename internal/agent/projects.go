@@ -21,8 +21,8 @@ func (a *Agent) CreateProject(ctx context.Context, caller Caller, request Create
 	var receipt store.Receipt
 	err := a.acceptOnce(ctx, caller, &receipt, func(tx *store.Tx) error {
 		receipt = store.Receipt{ProjectID: project.ID}
-		if err := tx.ClaimUnique(store.UniqueProjectAlias, caller.UserID, project.Alias, project.ID); err != nil {
-			return taken(err, "DUPLICATE_ALIAS", "Project alias already exists")
+		if err := claimAlias(tx, project); err != nil {
+			return err
 		}
 		return tx.PutProject(project)
 	})
@@ -53,23 +53,21 @@ func (a *Agent) UpdateProject(ctx context.Context, caller Caller, id string, req
 		if request.RealmIDs != nil {
 			project.RealmIDs = *request.RealmIDs
 		}
-		return rename(tx, project, request.Alias)
+		return renameProject(tx, project, request.Alias)
 	})
 }
 
-// rename moves the project's claim on its alias. Aliases are the owner's, whoever renames.
-func rename(tx *store.Tx, project *store.Project, alias string) error {
+// renameProject moves the project's claim on its alias.
+func renameProject(tx *store.Tx, project *store.Project, alias string) error {
 	if alias == project.Alias {
 		return nil
 	}
-	if err := tx.ClaimUnique(store.UniqueProjectAlias, project.UserID, alias, project.ID); err != nil {
-		return taken(err, "DUPLICATE_ALIAS", "Project alias already exists")
-	}
-	if err := tx.ReleaseUnique(store.UniqueProjectAlias, project.UserID, project.Alias, project.ID); err != nil {
+	was := *project
+	project.Alias = alias
+	if err := claimAlias(tx, *project); err != nil {
 		return err
 	}
-	project.Alias = alias
-	return nil
+	return releaseAlias(tx, was)
 }
 
 // DeleteProject removes a project without containers, and returns it as it was. A container that is made at the same time
@@ -78,13 +76,13 @@ func (a *Agent) DeleteProject(ctx context.Context, caller Caller, id string) (st
 	var project store.Project
 	err := a.accept(ctx, caller, func(tx *store.Tx) error {
 		var err error
-		if project, err = visibleProject(tx, caller, id, store.PermissionDelete); err != nil {
+		if project, err = visibleProject(tx, caller, id, store.PermissionDelete, projectNotFound()); err != nil {
 			return err
 		}
 		if project.Containers > 0 {
 			return errdefs.New(errdefs.ErrUnprocessable, "PROJECT_HAS_CONTAINERS", "Project contains active containers")
 		}
-		if err := tx.ReleaseUnique(store.UniqueProjectAlias, project.UserID, project.Alias, project.ID); err != nil {
+		if err := releaseAlias(tx, project); err != nil {
 			return err
 		}
 		return tx.DeleteProject(project.ID)
@@ -150,7 +148,7 @@ func (a *Agent) AddPermission(ctx context.Context, caller Caller, projectID stri
 	}
 	receipt := store.Receipt{ProjectID: projectID, PermissionID: grant.ID}
 	err := a.acceptOnce(ctx, caller, &receipt, func(tx *store.Tx) error {
-		_, err := a.changedProject(tx, caller, projectID, add)
+		_, err := a.changeProjectIn(tx, caller, projectID, add)
 		return err
 	})
 	if err != nil {
@@ -217,7 +215,7 @@ func (a *Agent) RemovePermission(ctx context.Context, caller Caller, projectID, 
 func (a *Agent) changeProject(ctx context.Context, caller Caller, id string, change func(*store.Tx, *store.Project) error) (store.Project, error) {
 	var project store.Project
 	err := a.accept(ctx, caller, func(tx *store.Tx) (err error) {
-		project, err = a.changedProject(tx, caller, id, change)
+		project, err = a.changeProjectIn(tx, caller, id, change)
 		return err
 	})
 	if err != nil {
@@ -226,10 +224,10 @@ func (a *Agent) changeProject(ctx context.Context, caller Caller, id string, cha
 	return project, nil
 }
 
-// changedProject is changeProject inside a transaction. Grants are part of the project: by its
+// changeProjectIn is changeProject inside a transaction. Grants are part of the project: by its
 // time a recovery tells which of two records is the later one.
-func (a *Agent) changedProject(tx *store.Tx, caller Caller, id string, change func(*store.Tx, *store.Project) error) (store.Project, error) {
-	project, err := visibleProject(tx, caller, id, store.PermissionEdit)
+func (a *Agent) changeProjectIn(tx *store.Tx, caller Caller, id string, change func(*store.Tx, *store.Project) error) (store.Project, error) {
+	project, err := visibleProject(tx, caller, id, store.PermissionEdit, projectNotFound())
 	if err != nil {
 		return store.Project{}, err
 	}
@@ -240,19 +238,20 @@ func (a *Agent) changedProject(tx *store.Tx, caller Caller, id string, change fu
 	return project, tx.PutProject(project)
 }
 
-// visibleProject reads a project inside a transaction and checks the caller's level, as visibleContainer does.
-func visibleProject(tx *store.Tx, caller Caller, id string, need store.PermissionLevel) (store.Project, error) {
+// visibleProject reads a project inside a transaction and checks the caller's level, as visibleContainer does; missing is the
+// error for one that the caller may not know of.
+func visibleProject(tx *store.Tx, caller Caller, id string, need store.PermissionLevel, missing *errdefs.Error) (store.Project, error) {
 	project, err := tx.Project(id)
 	if errors.Is(err, errdefs.ErrNotFound) {
-		return store.Project{}, projectNotFound()
+		return store.Project{}, missing
 	}
 	if err != nil {
 		return store.Project{}, err
 	}
 	if !caller.sees(project.RealmIDs) {
-		return store.Project{}, projectNotFound()
+		return store.Project{}, missing
 	}
-	return project, allow(caller, project, need, projectNotFound())
+	return project, allow(caller, project, need, missing)
 }
 
 // mayGrant keeps a caller from giving, changing or taking away a level above his own. Without it, who may edit could make

@@ -214,13 +214,13 @@ func (a *Agent) lossOf(ctx context.Context, id string) (reason string, err error
 	if err != nil && !errors.Is(err, errdefs.ErrNotFound) {
 		return "", err
 	}
-	runs := err == nil && instance.ContainerID == id
+	instanceExists := err == nil && instance.ContainerID == id
 	dataset, err := a.pool.Dataset(ctx, ContainerDataset(id))
 	if err != nil && !errors.Is(err, errdefs.ErrNotFound) {
 		return "", err
 	}
-	stands := err == nil && dataset.Properties[propertyContainer] == id
-	return lossReason(runs, stands), nil
+	filesExist := err == nil && dataset.Properties[propertyContainer] == id
+	return lossReason(instanceExists, filesExist), nil
 }
 
 // changeIdle changes a container of this server that no operation works on; one that is busy or gone is left alone.

@@ -43,7 +43,7 @@ func (a *Agent) keepRecords(ctx context.Context) error {
 			return ctx.Err()
 		case change, open := <-changes.Changes():
 			if !open {
-				return ctx.Err() // the store closes, and the agent with it
+				return storeClosed()
 			}
 			k.hear(change)
 		case <-due:
@@ -142,6 +142,9 @@ func (k *recordKeeper) compareAll(root *os.Root) error {
 		data, err := k.recordOf(container.ID)
 		if err != nil {
 			return err
+		}
+		if data == nil {
+			continue // left the mirror since it was listed; whether its file goes is decided below
 		}
 		if name := recordFileName(container.ID); !sameBytes(files, name, data) {
 			update[name] = data

@@ -76,15 +76,7 @@ func (r *Recoverer) look(ctx context.Context) (facts recoveryFacts, err error) {
 	if err := r.lookIntoStore(ctx, &facts); err != nil {
 		return facts, err
 	}
-	var noted int64
-	_, err = r.Store.Update(ctx, func(tx *store.Tx) error {
-		known, err := tx.Stamp(r.Server.ID)
-		if err != nil && !errors.Is(err, errdefs.ErrNotFound) {
-			return err
-		}
-		noted = known.Revision
-		return nil
-	})
+	noted, err := notedStamp(ctx, r.Store, r.Server.ID)
 	if err != nil {
 		return facts, err
 	}
@@ -262,7 +254,7 @@ func (r *Recoverer) writeProject(ctx context.Context, project store.Project) err
 		case err != nil:
 			return err
 		case was.Alias != project.Alias:
-			if err := tx.ReleaseUnique(store.UniqueProjectAlias, was.UserID, was.Alias, was.ID); err != nil {
+			if err := releaseAlias(tx, was); err != nil {
 				return err
 			}
 		}

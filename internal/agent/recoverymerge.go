@@ -83,15 +83,15 @@ func (p *recoveryPlanner) settle(result *RecoveredContainer) {
 	if container.JobID != "" {
 		return // its job goes on and knows better
 	}
-	instance, runs := p.instances[result.ID]
-	current, stands := p.current(result.ID)
-	if !stands && runs {
+	instance, instanceExists := p.instances[result.ID]
+	current, filesExist := p.current(result.ID)
+	if !filesExist && instanceExists {
 		if aside, ok := p.displaced(result.ID, container.Generation); ok {
-			current, stands, result.PutBack = aside, true, aside.Name
+			current, filesExist, result.PutBack = aside, true, aside.Name
 		}
 	}
 	complete := false
-	if stands {
+	if filesExist {
 		complete = p.describeGeneration(result, current)
 		p.listUnlisted(result, current)
 	}
@@ -103,8 +103,8 @@ func (p *recoveryPlanner) settle(result *RecoveredContainer) {
 	container.SnapshotCount = countUserSnapshots(result.history)
 	failed := func(reason string) { container.Status, container.FailureReason = store.StatusFailed, reason }
 	switch {
-	case !runs || !stands:
-		failed(lossReason(runs, stands))
+	case !instanceExists || !filesExist:
+		failed(lossReason(instanceExists, filesExist))
 	case !complete:
 		failed("It was not finished when its records were lost")
 	case container.Status != store.StatusFailed || isLossReason(container.FailureReason):

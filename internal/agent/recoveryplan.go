@@ -100,8 +100,8 @@ func (p *recoveryPlanner) container(id string) RecoveredContainer {
 	result := RecoveredContainer{ID: id}
 	record, recorded := p.containers[id]
 	file, filed := p.files[id]
-	current, stands := p.current(id)
-	_, runs := p.instances[id]
+	current, filesExist := p.current(id)
+	_, instanceExists := p.instances[id]
 	buried := p.tombstones[id].Container
 	if recorded {
 		result.Name, result.ProjectID, result.before = record.Name, record.ProjectID, &record
@@ -119,13 +119,13 @@ func (p *recoveryPlanner) container(id string) RecoveredContainer {
 	case !recorded && buried:
 		result.Verdict = VerdictDeleted
 		return result
-	case !recorded && p.sameTimeline() && !stands && !runs:
+	case !recorded && p.sameTimeline() && !filesExist && !instanceExists:
 		result.Verdict = VerdictDeleted // the store is right that it does not exist; its file is about to go
 		return result
-	case !recorded && filed && !stands && !runs && !p.remains(id):
+	case !recorded && filed && !filesExist && !instanceExists && !p.remains(id):
 		p.result.damaged = append(p.result.damaged, recordFileName(id))
 		return leave("nothing of it is in the pool or the runtime: only its record file says that it was there, and is put aside in %s, as .damaged", recordsDataset)
-	case !recorded && !filed && !stands:
+	case !recorded && !filed && !filesExist:
 		return leave("it has an instance, but neither files of the agent's making nor a record")
 	case !recorded && !filed && current.Properties[propertyOwner] == "":
 		return leave("dataset %s does not say whose it is", current.Name)

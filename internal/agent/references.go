@@ -109,9 +109,8 @@ func (m *markPhase) markContainers() {
 
 // markAfterRecovery marks as bases what copies elsewhere may stand on, for some time after this server's records were recovered.
 func (m *markPhase) markAfterRecovery(now time.Time, inventory lineage.Inventory) {
-	parent, _ := inventory.Dataset(poolParent)
-	recovered, err := time.Parse(time.RFC3339, parent.Properties[propertyRecovered])
-	if err != nil || now.Sub(recovered) > basesAfterRecovery {
+	recovered, noted := recoveredAt(inventory)
+	if !noted || now.Sub(recovered) > basesAfterRecovery {
 		return
 	}
 	why := fmt.Sprintf("perhaps the base of a copy: the records were recovered on %s, and other servers may have yet to", recovered.Format(time.DateOnly))

@@ -119,8 +119,8 @@ func (r *run) undoReplace(ctx context.Context) error {
 	})
 }
 
-// leftToCollection passes on only those errors of clearing up that another attempt may get over, without those of what is in use, for which
-// nobody waits. Of the others a container that is in order must not end as failed: garbage collection comes back to what is left.
+// leftToCollection returns an error of clearing up only if another attempt may get over it, and it is not that something is in use: nobody
+// waits for that. All else is left to garbage collection, so that a container which is in order does not end as failed.
 func (r *run) leftToCollection(err error) error {
 	if err == nil || errdefs.Retryable(err) && !errors.Is(err, errdefs.ErrBusy) {
 		return err

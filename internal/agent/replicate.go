@@ -21,9 +21,9 @@ func (r *run) replicate(ctx context.Context) error {
 		return err
 	}
 	p := &replication{
-		run: r, source: r.sourceOf(r.job.SourceServerID), owner: container.OwnerID, turn: turn{gate: r.options.Transfers, peer: r.job.SourceServerID},
+		run: r, source: r.sourceOf(r.job.SourceServerID), owner: container.OwnerID, slot: transferSlot{gate: r.options.Transfers, peer: r.job.SourceServerID},
 	}
-	defer p.turn.end()
+	defer p.slot.end()
 	if err := p.untilComplete(ctx); err != nil {
 		return err
 	}
@@ -36,7 +36,7 @@ type replication struct {
 	*run
 	source   Source
 	owner    string
-	turn     turn
+	slot     transferSlot
 	manifest Manifest  // as of the plan that is carried out
 	embed    bool      // streams may carry blocks embedded in pointers, which an encrypted pool cannot take
 	progress *progress // of the fetch under way
@@ -72,7 +72,7 @@ func (p *replication) untilComplete(ctx context.Context) (err error) {
 		p.promises.begin(p.job.ID, arrivals)
 		// Before it is this one's turn, which may take hours: until then it bears the name of a job that has ended, and would be collected.
 		if err = p.takeOver(ctx, p.owner, missing, inventory); err == nil {
-			err = p.turn.take(ctx)
+			err = p.slot.take(ctx)
 		}
 		if err == nil {
 			err = p.fetch(ctx, missing, claimed)
@@ -104,7 +104,7 @@ func (p *replication) awaitAnother(ctx context.Context, end <-chan struct{}) err
 	default:
 	}
 	p.log.Info("waits for another replication, and plans again")
-	p.turn.end()
+	p.slot.end()
 	p.promises.end(p.job.ID)
 	select {
 	case <-end:
@@ -265,24 +265,25 @@ func roleOf(step lineage.Step) string {
 
 // resume completes the stream that an earlier attempt of this job left half received, and tells whether it changed anything.
 func (p *replication) resume(ctx context.Context, interrupted []lineage.Dataset) (bool, error) {
-	for _, dataset := range interrupted {
-		err := p.resumeInto(ctx, dataset)
-		if p.options.Observe.Resumed != nil {
-			p.options.Observe.Resumed(err)
-		}
-		if p.keepsPart(err) {
+	if len(interrupted) == 0 {
+		return false, nil
+	}
+	dataset := interrupted[0] // the others are seen by the next plan: what changed asks for one
+	err := p.resumeInto(ctx, dataset)
+	if p.options.Observe.Resumed != nil {
+		p.options.Observe.Resumed(err)
+	}
+	if p.keepsPart(err) {
+		return false, err
+	}
+	if err != nil {
+		// The token leads nowhere any more (consumed, its snapshot gone, refused): what it stands for is dropped and sent anew.
+		p.log.Warn("drops a partly received stream", zap.String("dataset", dataset.Name), zap.Error(err))
+		if err := p.pool.AbortReceive(ctx, dataset.Name); err != nil {
 			return false, err
 		}
-		if err != nil {
-			// The token leads nowhere any more (consumed, its snapshot gone, refused): what it stands for is dropped and sent anew.
-			p.log.Warn("drops a partly received stream", zap.String("dataset", dataset.Name), zap.Error(err))
-			if err := p.pool.AbortReceive(ctx, dataset.Name); err != nil {
-				return false, err
-			}
-		}
-		return true, nil
 	}
-	return false, nil
+	return true, nil
 }
 
 // keepsPart tells whether what was partly received is of use after an error: where the token is not what is wrong. Of an error that
@@ -315,27 +316,27 @@ func (p *replication) resumeInto(ctx context.Context, dataset lineage.Dataset) e
 	return errdefs.New(errdefs.ErrStale, "", "snapshot %s is no longer part of the lineage", point.To)
 }
 
-// turn is a replication's place among those that move data at a time. It is kept from plan to plan: who has waited for hours and has to plan
+// transferSlot is a replication's place among those that move data at a time. It is kept from plan to plan: who has waited for hours and has to plan
 // again does not wait again.
-type turn struct {
+type transferSlot struct {
 	gate    Gate // nil: nobody waits
 	peer    string
 	release func() // nil without a place
 }
 
 // take waits for the place, unless it is there.
-func (t *turn) take(ctx context.Context) (err error) {
-	if t.gate == nil || t.release != nil {
+func (s *transferSlot) take(ctx context.Context) (err error) {
+	if s.gate == nil || s.release != nil {
 		return nil
 	}
-	t.release, err = t.gate.Acquire(ctx, t.peer)
+	s.release, err = s.gate.Acquire(ctx, s.peer)
 	return err
 }
 
 // end gives the place back, if there is one.
-func (t *turn) end() {
-	if t.release != nil {
-		t.release()
-		t.release = nil
+func (s *transferSlot) end() {
+	if s.release != nil {
+		s.release()
+		s.release = nil
 	}
 }

@@ -71,7 +71,7 @@ func (a *Agent) followSettings(ctx context.Context) error {
 			return ctx.Err()
 		case _, open := <-changes.Changes():
 			if !open {
-				return errdefs.New(errdefs.ErrUnavailable, "", "the store is closed")
+				return storeClosed()
 			}
 		case <-finished:
 		case <-retry.C:

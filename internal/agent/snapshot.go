@@ -33,7 +33,7 @@ func (a *Agent) CreateSnapshot(ctx context.Context, caller Caller, id string, re
 			return snapshotOperationInProgress()
 		}
 		if !settled(container.Status) {
-			return stateConflict("Container cannot be snapshot while it is %s", container.Status)
+			return stateConflict("Container cannot be snapshotted while it is %s", container.Status)
 		}
 		server, err := a.serverForJob(tx, container.ServerID)
 		if err != nil {
@@ -48,7 +48,7 @@ func (a *Agent) CreateSnapshot(ctx context.Context, caller Caller, id string, re
 				"field": "container_snapshot_limit", "container_id": id, "server_id": container.ServerID, "current_count": used, "limit": limit})
 		}
 		if request.Alias != nil {
-			if err := freeAlias(history, "", *request.Alias); err != nil {
+			if err := refuseTakenAlias(history, "", *request.Alias); err != nil {
 				return err
 			}
 		}
@@ -119,8 +119,8 @@ func (a *Agent) maxSnapshots(server store.Server) int {
 	return a.options.Server.MaxSnapshots
 }
 
-// freeAlias refuses an alias under which another snapshot than the named one would be found, too.
-func freeAlias(history store.History, name, alias string) error {
+// refuseTakenAlias refuses an alias under which another snapshot than the named one would be found, too.
+func refuseTakenAlias(history store.History, name, alias string) error {
 	for _, snapshot := range history.Snapshots {
 		if snapshot.Name != name && (snapshot.Name == alias || snapshot.Alias != nil && *snapshot.Alias == alias) {
 			return errdefs.New(errdefs.ErrAlreadyExists, "RESOURCE_ALREADY_EXISTS", "A snapshot of this container already has that name or alias")

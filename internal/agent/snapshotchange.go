@@ -15,12 +15,12 @@ func (a *Agent) RenameSnapshot(ctx context.Context, caller Caller, id, name stri
 	}
 	var result SnapshotResult
 	err := a.accept(ctx, caller, func(tx *store.Tx) error {
-		container, history, snapshot, err := a.freeSnapshot(tx, caller, id, name)
+		container, history, snapshot, err := a.changeableSnapshot(tx, caller, id, name)
 		if err != nil {
 			return err
 		}
 		if alias != nil {
-			if err := freeAlias(history, snapshot.Name, *alias); err != nil {
+			if err := refuseTakenAlias(history, snapshot.Name, *alias); err != nil {
 				return err
 			}
 		}
@@ -45,7 +45,7 @@ func (a *Agent) RenameSnapshot(ctx context.Context, caller Caller, id, name stri
 func (a *Agent) DeleteSnapshot(ctx context.Context, caller Caller, id, name string) (SnapshotResult, error) {
 	var result SnapshotResult
 	err := a.accept(ctx, caller, func(tx *store.Tx) error {
-		container, history, snapshot, err := a.freeSnapshot(tx, caller, id, name)
+		container, history, snapshot, err := a.changeableSnapshot(tx, caller, id, name)
 		if err != nil {
 			return err
 		}
@@ -64,8 +64,8 @@ func (a *Agent) DeleteSnapshot(ctx context.Context, caller Caller, id, name stri
 	return result, nil
 }
 
-// freeSnapshot finds a snapshot to change, of a container that no operation works on: one may be about to list another.
-func (a *Agent) freeSnapshot(tx *store.Tx, caller Caller, id, name string) (store.Container, store.History, store.Snapshot, error) {
+// changeableSnapshot finds a snapshot to change, of a container that no operation works on: one may be about to list another.
+func (a *Agent) changeableSnapshot(tx *store.Tx, caller Caller, id, name string) (store.Container, store.History, store.Snapshot, error) {
 	container, _, err := visibleContainer(tx, caller, id, store.PermissionEdit, containerNotFound())
 	if err != nil {
 		return store.Container{}, store.History{}, store.Snapshot{}, err

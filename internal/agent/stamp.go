@@ -94,15 +94,16 @@ func holdsAgentData(inventory lineage.Inventory) bool {
 	return false
 }
 
-// checkStamp compares pool and records at the start, and stamps a pool that has nothing of the agent's on it, unless there are records of containers whose
-// files should be there: then the agent was pointed at another pool, or the pool was made anew. An error means that it is not known; that they do not belong together is no error, see Degraded.
+// checkStamp compares pool and records at the start. A pool without anything of an agent's is stamped, unless records say that
+// containers have files here: then it is another pool, or was made anew. An error means that the comparison failed; a mismatch
+// is no error, see Degraded.
 func (a *Agent) checkStamp(ctx context.Context) error {
 	inventory, err := a.pool.Inventory(ctx)
 	if err != nil {
 		return err
 	}
 	parent, _ := inventory.Dataset(poolParent)
-	if parent.Properties[propertyStamp] == "" && !holdsAgentData(inventory) && !a.recordsFiles() {
+	if parent.Properties[propertyStamp] == "" && !holdsAgentData(inventory) && !a.expectsFiles() {
 		a.log.Info("new pool; stamps it", zap.String("store", a.store.StoreID()))
 		return a.writeStamp(ctx)
 	}
@@ -112,8 +113,8 @@ func (a *Agent) checkStamp(ctx context.Context) error {
 	return nil
 }
 
-// recordsFiles tells whether any container of this server has files, as far as the records say.
-func (a *Agent) recordsFiles() bool {
+// expectsFiles tells whether any container of this server has files, as far as the records say.
+func (a *Agent) expectsFiles() bool {
 	return slices.ContainsFunc(a.store.Mirror().ContainersOnServer(a.serverID), func(c *store.Container) bool { return hasFiles(c, a.serverID) })
 }
 
@@ -131,7 +132,7 @@ func (a *Agent) trusted(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the pool's stamp: %w", err)
 	}
-	noted, err := a.notedStamp(ctx)
+	noted, err := notedStamp(ctx, a.store, a.serverID)
 	if err != nil {
 		return fmt.Errorf("read the store's stamp: %w", err)
 	}
@@ -144,9 +145,9 @@ func (a *Agent) trusted(ctx context.Context) error {
 }
 
 // notedStamp reads the store's side, linearizably; 0 for none.
-func (a *Agent) notedStamp(ctx context.Context) (noted int64, err error) {
-	_, err = a.store.Update(ctx, func(tx *store.Tx) error {
-		known, err := tx.Stamp(a.serverID)
+func notedStamp(ctx context.Context, records *store.Store, serverID string) (noted int64, err error) {
+	_, err = records.Update(ctx, func(tx *store.Tx) error {
+		known, err := tx.Stamp(serverID)
 		if err != nil && !errors.Is(err, errdefs.ErrNotFound) {
 			return err
 		}
@@ -254,4 +255,11 @@ func (a *Agent) refuseSuspended(jobID string) error {
 		return stateConflict("The operation in progress is neither continued nor cancelled until an operator has recovered the server's records")
 	}
 	return nil
+}
+
+// recoveredAt is when the pool's records were last recovered, as long as that is noted on it.
+func recoveredAt(inventory lineage.Inventory) (at time.Time, noted bool) {
+	parent, _ := inventory.Dataset(poolParent)
+	at, err := time.Parse(time.RFC3339, parent.Properties[propertyRecovered])
+	return at, err == nil
 }

@@ -71,8 +71,8 @@ func (s *promises) begin(jobID string, brings []arrival) {
 	own.brings = brings
 }
 
-// grant gives the progress of a job room for at least so many more bytes, and for at most so many, if room holds that and what all others are
-// still to bring. It is kept for a job that has begun and not ended: a reader that outlasts its stream may still ask.
+// grant promises the progress of a job room for least further bytes, and for up to most, if room holds that and what all other jobs are
+// still to bring. It is remembered between begin and end only: a reader that outlasts its stream may still ask.
 func (s *promises) grant(jobID string, p *progress, least, most, room uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -141,6 +141,9 @@ func (a *Agent) OpenDigests(ctx context.Context, peer string, request DigestRequ
 		return Digests{}, errdefs.New(errdefs.ErrPermissionDenied, "", "server %s has no copy %s", peer, request.ContainerID)
 	}
 	source, err := a.store.GetContainer(ctx, copied.SourceContainerID)
+	if err != nil && !errors.Is(err, errdefs.ErrNotFound) {
+		return Digests{}, err
+	}
 	if err != nil || source.ServerID != a.serverID {
 		return Digests{}, errdefs.New(errdefs.ErrPermissionDenied, "", "the source of copy %s is not on this server", request.ContainerID)
 	}

@@ -20,7 +20,7 @@ const identityFile = "server-id"
 // A configured id other than the kept one is refused: the state, and what the pool and the store say about this
 // server, belong to the old id, and would be orphaned without a word.
 func (c Config) ServerID() (string, error) {
-	id, err := c.keptServerID()
+	id, err := c.checkedServerID()
 	if errors.Is(err, fs.ErrNotExist) {
 		return c.newServerID(filepath.Join(c.StateDir, identityFile))
 	}
@@ -29,14 +29,14 @@ func (c Config) ServerID() (string, error) {
 
 // KnownServerID is ServerID for those who only look: where there is no id yet it is empty, and none is made.
 func (c Config) KnownServerID() (string, error) {
-	id, err := c.keptServerID()
+	id, err := c.checkedServerID()
 	if errors.Is(err, fs.ErrNotExist) {
 		return c.Server.ID, nil
 	}
 	return id, err
 }
 
-func (c Config) keptServerID() (string, error) {
+func (c Config) checkedServerID() (string, error) {
 	path := filepath.Join(c.StateDir, identityFile)
 	text, err := os.ReadFile(path)
 	if err != nil {

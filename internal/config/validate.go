@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"path/filepath"
 	"regexp"
@@ -106,7 +107,7 @@ const mostPerPeer = 28
 
 func (v *validator) peer(p Peer) {
 	v.paths(map[string]string{"peer.credentials": p.Credentials})
-	v.required("", map[string]string{"peer.credentials": p.Credentials})
+	v.required(map[string]string{"peer.credentials": p.Credentials})
 	v.optionalAddress("peer.listen", p.Listen)
 	if p.Listen != "" {
 		v.dialable("peer.advertise", p.Advertise, "peer.listen", p.Listen)
@@ -163,7 +164,7 @@ func (v *validator) drivers(z ZFS, i Incus) {
 		v.fail("zfs.dataset", "must be a dataset name such as tank/incus, is %q", z.Dataset)
 	}
 	v.paths(map[string]string{"incus.socket": i.Socket})
-	v.required("", map[string]string{"incus.socket": i.Socket, "incus.pool": i.Pool})
+	v.required(map[string]string{"incus.socket": i.Socket, "incus.pool": i.Pool})
 }
 
 func (v *validator) operations(o Operations) {
@@ -215,17 +216,17 @@ func (v *validator) pair(fieldA, a, fieldB, b string) {
 	}
 }
 
-func (v *validator) required(when string, values map[string]string) {
-	for _, field := range sortedKeys(values) {
+func (v *validator) required(values map[string]string) {
+	for _, field := range slices.Sorted(maps.Keys(values)) {
 		if values[field] == "" {
-			v.fail(field, "%s", strings.TrimSpace("is needed "+when))
+			v.fail(field, "is needed")
 		}
 	}
 }
 
 // paths are absolute: a service has no working directory worth relying on.
 func (v *validator) paths(values map[string]string) {
-	for _, field := range sortedKeys(values) {
+	for _, field := range slices.Sorted(maps.Keys(values)) {
 		if path := values[field]; path != "" && !filepath.IsAbs(path) {
 			v.fail(field, "must be an absolute path, is %q", path)
 		}
@@ -245,15 +246,6 @@ func inRange[T cmp.Ordered](v *validator, field string, value, low, high T) {
 	if value < low || value > high {
 		v.fail(field, "must be between %v and %v, is %v", low, high, value)
 	}
-}
-
-func sortedKeys(m map[string]string) []string {
-	keys := make([]string, 0, len(m))
-	for key := range m {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	return keys
 }
 
 var (

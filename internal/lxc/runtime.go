@@ -8,6 +8,7 @@
 package lxc
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -60,11 +61,11 @@ var _ agent.Runtime = (*Runtime)(nil)
 
 // New returns a Runtime. It does not talk to Incus: Check does.
 func New(options Options) *Runtime {
-	fill(&options.Socket, DefaultSocket)
-	fill(&options.Pool, DefaultPool)
-	fill(&options.AnswerTimeout, DefaultAnswerTimeout)
-	fill(&options.OperationTimeout, DefaultOperationTimeout)
-	fill(&options.BusyTimeout, DefaultBusyTimeout)
+	options.Socket = cmp.Or(options.Socket, DefaultSocket)
+	options.Pool = cmp.Or(options.Pool, DefaultPool)
+	options.AnswerTimeout = cmp.Or(options.AnswerTimeout, DefaultAnswerTimeout)
+	options.OperationTimeout = cmp.Or(options.OperationTimeout, DefaultOperationTimeout)
+	options.BusyTimeout = cmp.Or(options.BusyTimeout, DefaultBusyTimeout)
 	if options.Logger == nil {
 		options.Logger = zap.NewNop()
 	}
@@ -73,13 +74,6 @@ func New(options Options) *Runtime {
 		log:          options.Logger,
 		busyPause:    pace{first: 100 * time.Millisecond, most: 2 * time.Second},
 		connectPause: pace{first: 500 * time.Millisecond, most: 15 * time.Second},
-	}
-}
-
-func fill[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
 	}
 }
 

@@ -32,10 +32,8 @@ func (r *Runtime) Stats(ctx context.Context, instance string) (agent.Stats, erro
 // not even that: then it is all of the host's.
 func statsOf(state *api.InstanceState, now time.Time) agent.Stats {
 	stats := agent.Stats{Status: statusOf(state.StatusCode)}
-	for name, disk := range state.Disk {
-		if name == "root" {
-			stats.DiskTotal, stats.DiskUsage = max(0, disk.Total), max(0, disk.Usage)
-		}
+	if disk, ok := state.Disk["root"]; ok {
+		stats.DiskTotal, stats.DiskUsage = max(0, disk.Total), max(0, disk.Usage)
 	}
 	if stats.Status != agent.InstanceRunning && stats.Status != agent.InstancePaused {
 		return stats

@@ -34,7 +34,7 @@ const (
 	pathDigests  = "/v1/digests"
 )
 
-// maxRequest bounds a stream request: two GUIDs, a job id and a resume token of a few hundred bytes.
+// maxRequest bounds a request for a stream (a job id, two GUIDs, a resume token) or for digests (the GUIDs of a container's snapshots).
 const maxRequest = 64 << 10
 
 // Serving is what an agent offers to its peers.
@@ -157,12 +157,12 @@ func (s *server) stream(w http.ResponseWriter, r *http.Request) {
 	log.Info("stream sent", zap.Uint64("bytes", sent.Bytes), zap.Uint64("wire_bytes", sent.Wire), zap.Bool("compressed", sent.Compressed))
 }
 
-// decode reads the request for a stream.
+// decode reads the body of a request.
 func decode(body io.Reader, into any) error {
 	decoder := json.NewDecoder(body)
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(into); err != nil {
-		return errdefs.New(errdefs.ErrInvalid, "", "stream request").WithCause(err)
+		return errdefs.New(errdefs.ErrInvalid, "", "decode request").WithCause(err)
 	}
 	return nil
 }

@@ -37,7 +37,7 @@ type Options struct {
 	// snapshot or instance at hand. An error before an effect prevents it, an error after it hides that it happened; both
 	// are what the caller gets. It is called without a lock of the pool held and may call Kill.
 	//
-	// The pool's effects are create, clone, rename, rename-snapshot, set, promote, snapshot, bookmark, destroy, destroy-snapshot, receive,
+	// The pool's effects are create, clone, rename, rename-snapshot, set, promote, rollback, snapshot, bookmark, destroy, destroy-snapshot, receive,
 	// abort-receive; on the way of a receive are "receive:started" and, for each frame, "receive:frame"; a send has
 	// "send:before". The runtime's are create-instance, delete-instance, start, stop, force-stop, pause, resume, configure, set-root-size, describe,
 	// protect, add-snapshot, delete-snapshot, add-image, around the pool's effects that they cause.

@@ -26,7 +26,7 @@ type state struct {
 type dataset struct {
 	ID         string            `json:"id"`         // stays through renames
 	Data       string            `json:"data"`       // names the directory of live files, which exists once somebody mounted them
-	Base       sum               `json:"base"`       // the tree that the live files started from or were last snapshot as
+	Base       sum               `json:"base"`       // the tree that the live files started from, or that their last snapshot holds
 	Referenced uint64            `json:"referenced"` // of Base
 	Origin     origin            `json:"origin,omitzero"`
 	Snapshots  []snapshot        `json:"snapshots,omitempty"`

@@ -168,7 +168,7 @@ func (l *Lease) keep(ctx context.Context) {
 			l.lose(err)
 			return
 		}
-		l.logger.Warn("lease lost, registering again")
+		l.logger.Warn("lease lost, registering again", zap.Error(err))
 		for {
 			err := l.grant(ctx, func(*Tx) error { return nil })
 			if err == nil {

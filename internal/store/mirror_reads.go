@@ -1,6 +1,9 @@
 package store
 
-import "time"
+import (
+	"maps"
+	"time"
+)
 
 // read runs fn on the content; fn must be quick and must not keep it.
 func read[R any](m *Mirror, fn func(*content) R) R {
@@ -154,9 +157,5 @@ func (m *Mirror) Stale() (since time.Time, stale bool) {
 func (m *Mirror) Unreadable() map[string]error {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	keys := make(map[string]error, len(m.content.unreadable))
-	for key, err := range m.content.unreadable {
-		keys[key] = err
-	}
-	return keys
+	return maps.Clone(m.content.unreadable)
 }

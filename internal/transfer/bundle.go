@@ -244,17 +244,22 @@ func (b *bundle) over(reason error) {
 	b.end(reason)
 }
 
-// end is the end of all connections for a reason; the first one counts.
+// end is the end of all connections for a reason.
 func (b *bundle) end(reason error) {
+	b.stop(reason)
+	for _, s := range b.strands {
+		_ = s.below.Close()
+	}
+}
+
+// stop keeps anything new from being read or written; the first reason counts.
+func (b *bundle) stop(reason error) {
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	if b.err == nil {
 		b.err = reason
 		close(b.quit)
 		b.change.Broadcast()
-	}
-	b.mu.Unlock()
-	for _, s := range b.strands {
-		_ = s.below.Close()
 	}
 }
 
@@ -267,13 +272,7 @@ func (b *bundle) reason() error {
 // Close ends the connections when what was written has left, or bundleLinger is over, and waits until nothing of the bundle runs any more.
 func (b *bundle) Close() error {
 	b.closing.Do(func() {
-		b.mu.Lock()
-		if b.err == nil {
-			b.err = net.ErrClosed
-			close(b.quit)
-			b.change.Broadcast()
-		}
-		b.mu.Unlock()
+		b.stop(net.ErrClosed)
 		for _, s := range b.strands {
 			_ = s.SetWriteDeadline(time.Now().Add(bundleLinger))
 		}

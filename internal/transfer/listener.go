@@ -85,12 +85,12 @@ func PeerFromContext(ctx context.Context) (serverID string, ok bool) {
 	return serverID, ok
 }
 
-// WithPeer returns a context in which serverID is the caller: for requests inside one process, and for tests.
-func WithPeer(ctx context.Context, serverID string) context.Context {
+// withPeer returns a context in which serverID is the caller.
+func withPeer(ctx context.Context, serverID string) context.Context {
 	return context.WithValue(ctx, peerKey{}, serverID)
 }
 
-// NewListener returns a Listener. It does nothing until Serve is called; Shutdown or Close must be called after that.
+// NewListener returns a Listener. It does nothing until Serve is called; Close must be called after that.
 func NewListener(config ListenerConfig) *Listener {
 	if config.Log == nil {
 		config.Log = zap.NewNop()
@@ -123,7 +123,7 @@ func NewListener(config ListenerConfig) *Listener {
 		Protocols:         protocols,
 		ErrorLog:          errorLog(config.Log),
 		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
-			return WithPeer(ctx, conn.(*muxStream).session.peer)
+			return withPeer(ctx, conn.(*muxStream).session.peer)
 		},
 		DisableGeneralOptionsHandler: true,
 	}
@@ -139,7 +139,7 @@ func orDefault[T int | time.Duration](value *T, standard T) {
 	}
 }
 
-// Serve accepts connections from socket until Shutdown or Close, and then returns nil. It closes socket.
+// Serve accepts connections from socket until Close, and then returns nil. It closes socket.
 // It may be called for several sockets at once.
 func (l *Listener) Serve(socket net.Listener) error {
 	if !l.register(func() { l.sockets[socket] = struct{}{} }) {
@@ -215,7 +215,7 @@ func (l *Listener) serveConn(conn net.Conn) {
 	log.Debug("session opened")
 	err = l.server.Serve(newSessionListener(s, l.config.MaxStreams))
 	if l.isClosing() {
-		// The server stopped accepting, but requests may still run on this session. Shutdown closes it.
+		// The server stopped accepting, but requests may still run on this session. Close ends it.
 		<-s.CloseChan()
 	}
 	log.Debug("session closed", zap.Error(err))

@@ -107,7 +107,7 @@ var rules = []rule{
 	{"receive", "has been modified since most recent snapshot", errdefs.ErrStale},
 	{"receive", "does not match incremental source", errdefs.ErrStale},
 	{"receive", "pool must be upgraded to receive this stream", errdefs.ErrUnsupported},
-	// Says upgrade, means either that the token is used up or that somebody snapshot the target meanwhile.
+	// Says upgrade, means either that the token is used up or that somebody took a snapshot of the target meanwhile.
 	{"receive", "kernel modules must be upgraded to receive this stream", errdefs.ErrStale},
 	{"receive", "Resuming recv on existing destination", errdefs.ErrStale},
 	{"receive", "specified origin fs", errdefs.ErrStale}, // … does not exist, by now

@@ -134,7 +134,7 @@ func (p *Pool) Close(ctx context.Context) error {
 func (p *Pool) Space(ctx context.Context) (agent.Space, error) {
 	root, err := p.library.get(ctx, p.root)
 	if err != nil {
-		return agent.Space{}, fmt.Errorf("space of %s: %w", p.root, err)
+		return agent.Space{}, fmt.Errorf("space of %s: %w", p.root, rootAway(err))
 	}
 	return agent.Space{Size: root.Used + root.Avail, Free: root.Avail}, nil
 }
@@ -143,7 +143,7 @@ func (p *Pool) Space(ctx context.Context) (agent.Space, error) {
 func (p *Pool) Encrypted(ctx context.Context) (bool, error) {
 	encryption, err := p.library.property(ctx, p.root, "encryption")
 	if err != nil {
-		return false, fmt.Errorf("encryption of %s: %w", p.root, err)
+		return false, fmt.Errorf("encryption of %s: %w", p.root, rootAway(err))
 	}
 	return encryption != "off" && encryption != "-", nil
 }

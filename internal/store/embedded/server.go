@@ -39,6 +39,10 @@ const (
 	// Log entries between raft snapshots, and behind one for followers that lag (there are none). All of them are in
 	// memory, and a single one can hold a history of hundreds of kilobytes.
 	snapshotEntries, catchUpEntries = 1_000, 100
+
+	// A member alone leads once an election timeout has passed without a leader, at every start: with etcd's defaults, meant for
+	// networks, after up to a second.
+	tickMillis, electionMillis = 20, 100
 )
 
 // Options says where a member lives and whom it serves.
@@ -156,6 +160,7 @@ func (s *Server) config(opts Options) (*embed.Config, error) {
 	config.InitialCluster = memberName + "=" + config.AdvertisePeerUrls[0].String()
 	config.InitialClusterToken = rand.Text() // makes the cluster's id unique to this data, so that a client notices other data
 	config.SnapshotCount, config.SnapshotCatchUpEntries = snapshotEntries, catchUpEntries
+	config.TickMs, config.ElectionMs = tickMillis, electionMillis
 
 	// Request limits stay etcd's defaults, so that what is written here also fits an external cluster.
 	config.QuotaBackendBytes = cmp.Or(opts.QuotaBytes, DefaultQuotaBytes)
