@@ -18,7 +18,7 @@ func (r *run) instanceSpec(container store.Container, config map[string]string) 
 		Name:        InstanceName(container.ID),
 		ContainerID: container.ID,
 		Description: container.Name,
-		Env:         container.Env,
+		Env:         r.variablesFor(container),
 		Config:      config,
 		RootSize:    r.job.RootSize,
 		IDMap:       r.job.IDMap,

@@ -18,9 +18,6 @@ import (
 // maxSettings is how many instances are changed at a time.
 const maxSettings = 4
 
-// configEnvironment is in front of an environment variable's name in the runtime's configuration.
-const configEnvironment = "environment."
-
 // followSettings carries changes of the records to the instances of this server, until ctx ends. A container that an
 // operation works on has its turn when that is over; what fails is tried again later.
 func (a *Agent) followSettings(ctx context.Context) error {
@@ -139,23 +136,31 @@ func (a *Agent) configure(ctx context.Context, container store.Container) error 
 	name := InstanceName(container.ID)
 	config := map[string]string{ConfigAutostart: strconv.FormatBool(container.Autostart)}
 	for _, variable := range container.Settings.DroppedEnv {
-		config[configEnvironment+variable] = ""
+		config[ConfigEnvironment+variable] = ""
 	}
-	for variable, value := range container.Env {
-		config[configEnvironment+variable] = value
+	for variable, value := range a.variablesFor(container) {
+		config[ConfigEnvironment+variable] = value
 	}
-	if err := a.runtime.Configure(ctx, name, config); err != nil {
-		return err
-	}
-	if err := a.runtime.Describe(ctx, name, container.Name); err != nil {
-		return err
+	changed := a.runtime.Configure(ctx, name, config)
+	if changed == nil {
+		changed = a.runtime.Describe(ctx, name, container.Name)
 	}
 	if !container.Settings.KeyChanged {
-		return nil
+		return changed
 	}
-	return a.withTree(ctx, InstanceDataset(name), func(mount Mount) error {
+	// Who may log in does not wait for the rest: a key that was withdrawn must not stay because a variable is refused.
+	return errors.Join(changed, a.withTree(ctx, InstanceDataset(name), func(mount Mount) error {
 		return identity.Authorize(mount.Root(), container.SSHPublicKey, container.InheritedKeys)
-	})
+	}))
+}
+
+// variablesFor are the variables that a container's instance is given.
+func (a *Agent) variablesFor(container store.Container) map[string]string {
+	given, left := givenVariables(container.Env)
+	if len(left) > 0 {
+		a.log.Warn("variables that no container may have are not given to the instance", zap.String("container", container.ID), zap.Strings("names", left))
+	}
+	return given
 }
 
 // awaitSettings waits until the instance has what the record says, the attempt failed, or too much time has passed, and

@@ -238,6 +238,52 @@ func TestUpdateIsTriedAgain(t *testing.T) {
 	}
 }
 
+// A key that is withdrawn is withdrawn, whatever keeps the runtime from taking the rest.
+func TestKeysDoNotWaitForTheRuntime(t *testing.T) {
+	f := newFleet(t, 1)
+	here := f.servers[0]
+	container := f.create(here, "container")
+	here.setFault(func(op, _ string) error {
+		if op == "configure:before" {
+			return fmt.Errorf("no: %w", errdefs.ErrInvalid)
+		}
+		return nil
+	})
+	defer here.setFault(nil)
+	_, err := here.agent.UpdateContainer(f.ctx, caller, container.ID, agent.UpdateContainerRequest{SetSSHPublicKey: true})
+	f.must(err)
+	f.until("the key is gone", func() bool {
+		return !strings.Contains(f.read(container, "root/.ssh/authorized_keys"), container.SSHPublicKey)
+	})
+}
+
+// Records may have variables from before they were refused. The instance does not get them, and all else works.
+func TestVariablesThatNoContainerMayHave(t *testing.T) {
+	f := newFleet(t, 1)
+	here := f.servers[0]
+	container := f.create(here, "container")
+	_, err := f.records.Update(f.ctx, func(tx *store.Tx) error {
+		record, err := tx.Container(container.ID)
+		if err != nil {
+			return err
+		}
+		record.Env = map[string]string{"LD_PRELOAD": "/x.so", "LINES": "1\n2", "KEPT": "1"}
+		return tx.PutContainer(record)
+	})
+	f.must(err)
+	f.catchUp()
+	copied := f.settled(f.copy(container, here, agent.CopyRequest{Name: "copied"}).ID, store.StatusRunning)
+	_, err = here.agent.ChangeEnvironment(f.ctx, caller, container.ID, map[string]string{"A": "1"})
+	f.must(err)
+	f.applied(container.ID)
+	for _, c := range []store.Container{container, copied} {
+		env := f.instance(c).Env
+		if env["KEPT"] != "1" || env["LD_PRELOAD"] != "" || env["LINES"] != "" {
+			t.Errorf("%s has the variables %v", c.Name, env)
+		}
+	}
+}
+
 // While an operation works on a container its instance is the operation's; the change is there when it ends.
 func TestUpdateDuringAnOperation(t *testing.T) {
 	f := newFleet(t, 1)

@@ -52,6 +52,9 @@ func (s *server) SetEnvironmentVariable(w http.ResponseWriter, r *http.Request, 
 		if reserved(key) {
 			return response{}, reservedVariable("/key")
 		}
+		if err := checkVariable(key, body.Value); err != nil {
+			return response{}, err
+		}
 		return s.changeEnvironment(ctx, caller, id, map[string]string{key: body.Value})
 	})
 }

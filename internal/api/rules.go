@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/hoodynetwork/hoody-agent/internal/agent"
 	"github.com/hoodynetwork/hoody-agent/internal/api/contract"
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
 )
@@ -27,12 +28,12 @@ func (r *rules) refuseVirtualization(kvm, devKVM *bool) {
 	r.refuse(value(devKVM), "/dev_kvm", why)
 }
 
-// checkEnvironment checks the names of environment variables; OpenAPI 3.0 can say what values look like, not names.
+// checkEnvironment checks environment variables; OpenAPI 3.0 cannot say what names look like, nor what values need with which name.
 func (r *rules) checkEnvironment(path string, environment map[string]string) {
 	for _, name := range sortedKeys(environment) {
 		at := path + pointer(name)
 		r.checkVariableName(at, name)
-		r.refuse(strings.ContainsRune(environment[name], 0), at, "must not contain a NUL character")
+		r.checkVariableValue(at, name, environment[name])
 	}
 }
 
@@ -56,7 +57,7 @@ func checkVariables(environment map[string]string) error {
 	for _, name := range sortedKeys(environment) {
 		at := pointer(name)
 		names.checkVariableName(at, name)
-		values.refuse(strings.ContainsRune(environment[name], 0), at, "must not contain a NUL character")
+		values.checkVariableValue(at, name, environment[name])
 		if reserved(name) {
 			taken = append(taken, at)
 		}
@@ -70,9 +71,27 @@ func checkVariables(environment map[string]string) error {
 	return values.asInvalid()
 }
 
+// checkVariable checks one whose name is in the path.
+func checkVariable(name, value string) error {
+	var names, values rules
+	names.checkVariableName("/key", name)
+	if err := names.as(errdefs.ErrInvalid, "INVALID_ENV_KEY", "Validation failed"); err != nil {
+		return err
+	}
+	values.checkVariableValue("/value", name, value)
+	return values.asInvalid()
+}
+
 func (r *rules) checkVariableName(at, name string) {
 	r.refuse(len(name) > 128, at, "the name must NOT have more than 128 characters")
 	r.refuse(!variableName(name), at, "the name must consist of letters, digits and underscores and not start with a digit")
+	rule := agent.VariableNameRule(name)
+	r.refuse(rule != "", at, rule)
+}
+
+func (r *rules) checkVariableValue(at, name, value string) {
+	rule := agent.VariableValueRule(name, value)
+	r.refuse(rule != "", at, rule)
 }
 
 func variableName(name string) bool {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hoodynetwork/hoody-agent/internal/agent"
 	"github.com/hoodynetwork/hoody-agent/internal/api/contract"
 )
 
@@ -64,8 +65,9 @@ func TestBodyRules(t *testing.T) {
 		{create, `{` + server + `,"environment_vars":{"A":""}}`, "VALIDATION_ERROR", []string{"/environment_vars/A: " + tooShort}},
 		{create, `{` + server + `,"environment_vars":{"1A":"x","B":"\u0000"}}`, "VALIDATION_ERROR", []string{
 			"/environment_vars/1A: the name must consist of letters, digits and underscores and not start with a digit",
-			"/environment_vars/B: must not contain a NUL character",
+			"/environment_vars/B: must not contain a NUL character or a line break",
 		}},
+		{create, `{` + server + `,"environment_vars":{"LD_AUDIT":"/x.so"}}`, "VALIDATION_ERROR", []string{"/environment_vars/LD_AUDIT: " + agent.VariableNameRule("LD_AUDIT")}},
 		{create, `{` + server + `,"environment_vars":{"` + strings.Repeat("A", 129) + `":"x"}}`, "VALIDATION_ERROR", []string{
 			"/environment_vars/" + strings.Repeat("A", 128) + "…: the name must NOT have more than 128 characters",
 		}},
@@ -151,12 +153,18 @@ func TestChangeRules(t *testing.T) {
 		{env, `{"HOODY_KIT":"x","OTHER":"y"}`, "RESERVED_ENV_PREFIX", []string{"/HOODY_KIT: " + reserved}},
 		{env, `{"A":""}`, "VALIDATION_ERROR", []string{"/A: " + tooShort}},
 		{env, `{"A":null}`, "VALIDATION_ERROR", []string{"/A: must be string"}},
-		{env, `{"A":"\u0000"}`, "VALIDATION_ERROR", []string{"/A: must not contain a NUL character"}},
+		{env, `{"A":"\u0000"}`, "VALIDATION_ERROR", []string{"/A: must not contain a NUL character or a line break"}},
+		{env, `{"A":"x\nlxc.hook.pre-start = /bin/sh"}`, "VALIDATION_ERROR", []string{"/A: must not contain a NUL character or a line break"}},
+		{env, `{"LD_PRELOAD":"/x.so"}`, "INVALID_ENV_KEY", []string{"/LD_PRELOAD: " + agent.VariableNameRule("LD_PRELOAD")}},
+		{env, `{"PATH":"/proc/1/root/bin"}`, "VALIDATION_ERROR", []string{"/PATH: " + agent.VariableValueRule("PATH", "bin")}},
 		{env, `{"A":"` + strings.Repeat("x", 4097) + `"}`, "VALIDATION_ERROR", []string{"/A: must NOT have more than 4096 characters"}},
 		{env, environment(257), "VALIDATION_ERROR", []string{": must NOT have more than 256 properties"}},
 		{variable, `{}`, "MISSING_REQUIRED_FIELD", []string{"/value: must have required property 'value'"}},
 		{variable, `{"value":"x","key":"A"}`, "VALIDATION_ERROR", []string{"/key: is not a field of this request"}},
-		{variable, `{"value":"\u0000"}`, "VALIDATION_ERROR", []string{"/value: must not contain a NUL character"}},
+		{variable, `{"value":"\u0000"}`, "VALIDATION_ERROR", []string{"/value: must not contain a NUL character or a line break"}},
+		{variable, `{"value":"x\r"}`, "VALIDATION_ERROR", []string{"/value: must not contain a NUL character or a line break"}},
+		{strings.TrimSuffix(variable, "A") + "GCONV_PATH", `{"value":"x"}`, "INVALID_ENV_KEY", []string{"/key: " + agent.VariableNameRule("GCONV_PATH")}},
+		{strings.TrimSuffix(variable, "A") + "PATH", `{"value":"bin"}`, "VALIDATION_ERROR", []string{"/value: " + agent.VariableValueRule("PATH", "bin")}},
 		{variable + "-B", `{"value":"x"}`, "INVALID_ENV_KEY", []string{"/key: " + nameRule}},
 		{strings.TrimSuffix(variable, "A") + "HOODY_A", `{"value":"x"}`, "RESERVED_ENV_PREFIX", []string{"/key: " + reserved}},
 		{drop + "1", ``, "INVALID_ENV_KEY", []string{"/key: " + nameRule}},

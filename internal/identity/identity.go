@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"syscall"
 
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
 )
@@ -37,8 +38,8 @@ type HostKey struct {
 }
 
 // Check tells whether a dataset's tree has the shape of an instance: rootfs a real directory, the runtime's side files
-// absent or regular. Anything else is ErrUnsupported and must not reach the runtime
-// (CVE-2026-48749, CVE-2026-63125, CVE-2026-23954).
+// absent or regular and in no other place by a hard link, its templates for files of the tree. Anything else is ErrUnsupported and must
+// not reach the runtime (CVE-2026-48749, CVE-2026-63125, CVE-2026-23954).
 func Check(dataset *os.Root) error {
 	info, err := dataset.Lstat("rootfs")
 	if err != nil {
@@ -47,12 +48,12 @@ func Check(dataset *os.Root) error {
 	if !info.IsDir() {
 		return fmt.Errorf("check instance tree: rootfs is %s, not a directory: %w", kind(info), errdefs.ErrUnsupported)
 	}
-	for _, name := range []string{"backup.yaml", "metadata.yaml"} {
-		if err := checkAbsentOr(dataset, name, fs.FileMode.IsRegular); err != nil {
+	for _, name := range []string{"backup.yaml", metadataFile} {
+		if err := checkAbsentOr(dataset, name, sideFile); err != nil {
 			return err
 		}
 	}
-	if err := checkAbsentOr(dataset, "templates", fs.FileMode.IsDir); err != nil {
+	if err := checkAbsentOr(dataset, "templates", fs.FileInfo.IsDir); err != nil {
 		return err
 	}
 	names, err := tree{root: dataset}.names("templates")
@@ -63,14 +64,20 @@ func Check(dataset *os.Root) error {
 		return fmt.Errorf("check instance tree: %w", err)
 	}
 	for _, name := range names {
-		if err := checkAbsentOr(dataset, "templates/"+name, fs.FileMode.IsRegular); err != nil {
+		if err := checkAbsentOr(dataset, "templates/"+name, sideFile); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func checkAbsentOr(dataset *os.Root, name string, want func(fs.FileMode) bool) error {
+// sideFile is a regular file without a second name, by which a container could change it.
+func sideFile(info fs.FileInfo) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return info.Mode().IsRegular() && (!ok || stat.Nlink == 1)
+}
+
+func checkAbsentOr(dataset *os.Root, name string, want func(fs.FileInfo) bool) error {
 	info, err := dataset.Lstat(name)
 	if os.IsNotExist(err) {
 		return nil
@@ -78,7 +85,7 @@ func checkAbsentOr(dataset *os.Root, name string, want func(fs.FileMode) bool) e
 	if err != nil {
 		return fmt.Errorf("check instance tree: %w", err)
 	}
-	if !want(info.Mode()) {
+	if !want(info) {
 		return fmt.Errorf("check instance tree: %s is %s: %w", name, kind(info), errdefs.ErrUnsupported)
 	}
 	return nil
@@ -88,6 +95,8 @@ func kind(info fs.FileInfo) string {
 	switch mode := info.Mode(); {
 	case mode.IsDir():
 		return "a directory"
+	case mode.IsRegular() && !sideFile(info):
+		return "a file with several names"
 	case mode.IsRegular():
 		return "a regular file"
 	case mode&fs.ModeSymlink != 0:
@@ -115,6 +124,13 @@ func Apply(dataset *os.Root, spec Spec) error {
 	}
 	if err := tree.setHostname(spec.Hostname); err != nil {
 		return fmt.Errorf("set host name: %w", err)
+	}
+	templates, err := templatesOf(dataset)
+	if err != nil {
+		return fmt.Errorf("check templates: %w", err)
+	}
+	if err := tree.clearTemplateTargets(templates); err != nil {
+		return fmt.Errorf("check templates: %w", err)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	incus "github.com/lxc/incus/v6/client"
 	"github.com/lxc/incus/v6/shared/api"
 
+	"github.com/hoodynetwork/hoody-agent/internal/agent"
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
 )
 
@@ -18,9 +19,12 @@ const configureAttempts = 8
 // written back on the condition that nothing changed, and read again if it did.
 //
 // Limits apply to a running instance at once; a change of the environment applies to processes that Incus starts from
-// then on, so to init after the next start.
+// then on, so to init after the next start. A variable that would reach further than the instance is ErrInvalid (agent.CheckVariables).
 func (r *Runtime) Configure(ctx context.Context, instance string, config map[string]string) error {
 	return r.run(ctx, "configure", instance, func(ctx context.Context) error {
+		if err := agent.CheckVariables(config); err != nil {
+			return err
+		}
 		return r.configure(ctx, instance, func(put *api.InstancePut) bool { return merge(put.Config, config) })
 	})
 }

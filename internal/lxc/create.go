@@ -19,7 +19,6 @@ const (
 	keyProtected     = "security.protection.delete"
 	keySchedule      = "snapshots.schedule"
 	keyApplyTemplate = "volatile.apply_template"
-	environment      = "environment."
 )
 
 // never is the snapshot schedule that overrides a profile's: the agent makes the snapshots. An empty value would not,
@@ -54,6 +53,9 @@ func (r *Runtime) CreateFromImage(ctx context.Context, spec agent.InstanceSpec, 
 }
 
 func (r *Runtime) create(ctx context.Context, spec agent.InstanceSpec, config map[string]string, source api.InstanceSource) error {
+	if err := agent.CheckVariables(config); err != nil {
+		return err
+	}
 	device, root, err := r.rootDevice(ctx, spec.RootSize)
 	if err != nil {
 		return err
@@ -93,7 +95,7 @@ func newConfig(spec agent.InstanceSpec) map[string]string {
 		keySchedule:           never,
 	})
 	for name, value := range spec.Env {
-		config[environment+name] = value
+		config[agent.ConfigEnvironment+name] = value
 	}
 	if spec.IDMap != "" {
 		config[agent.ConfigIDMap] = spec.IDMap

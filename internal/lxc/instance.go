@@ -96,7 +96,7 @@ func (s *storage) instance(found *api.Instance) agent.Instance {
 func environmentOf(config map[string]string) map[string]string {
 	env := map[string]string{}
 	for key, value := range config {
-		if name, ok := strings.CutPrefix(key, environment); ok {
+		if name, ok := strings.CutPrefix(key, agent.ConfigEnvironment); ok {
 			env[name] = value
 		}
 	}

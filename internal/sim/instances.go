@@ -48,6 +48,9 @@ func (r *Runtime) create(ctx context.Context, spec agent.InstanceSpec, dataset f
 	i := &instance{
 		Description: spec.Description, Status: agent.InstanceStopped, Config: newConfig(spec), RootSize: cmp.Or(spec.RootSize, r.options.RootSize),
 	}
+	if err := agent.CheckVariables(i.Config); err != nil {
+		return err
+	}
 	err := r.commit(func(s *runtimeState) error {
 		if !validComponent(spec.Name) || strings.Contains(spec.Name, " ") {
 			return fmt.Errorf("instance name: %w", errdefs.ErrInvalid)
@@ -90,7 +93,7 @@ func newConfig(spec agent.InstanceSpec) map[string]string {
 		config[agent.ConfigIDMap] = "[]"
 	}
 	for variable, value := range spec.Env {
-		config[envPrefix+variable] = value
+		config[agent.ConfigEnvironment+variable] = value
 	}
 	maps.DeleteFunc(config, func(_, value string) bool { return value == "" })
 	return config

@@ -21,7 +21,6 @@ import (
 const (
 	keyProtected = "security.protection.delete"
 	keyContainer = "user.hoody.container"
-	envPrefix    = "environment."
 )
 
 // RuntimeOptions changes how a Runtime behaves. Its effects ask the pool's Options.Fault like the pool's own.
@@ -234,7 +233,7 @@ func (i *instance) public(name string) agent.Instance {
 	}
 	out.Autostart, _ = strconv.ParseBool(i.Config[agent.ConfigAutostart])
 	for key, value := range i.Config {
-		if variable, ok := strings.CutPrefix(key, envPrefix); ok {
+		if variable, ok := strings.CutPrefix(key, agent.ConfigEnvironment); ok {
 			out.Env[variable] = value
 		} else if key != agent.ConfigAutostart && key != keyProtected && !strings.HasPrefix(key, "volatile.") && !strings.HasPrefix(key, "user.") {
 			out.Config[key] = value
@@ -246,6 +245,9 @@ func (i *instance) public(name string) agent.Instance {
 // Configure implements agent.Runtime.
 func (r *Runtime) Configure(ctx context.Context, name string, config map[string]string) error {
 	return r.act(ctx, "configure", name, func() error {
+		if err := agent.CheckVariables(config); err != nil {
+			return err
+		}
 		err := r.update(name, func(i *instance) error {
 			for key, value := range config {
 				if value == "" {

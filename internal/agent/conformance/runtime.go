@@ -225,6 +225,12 @@ func configure(h *host) {
 			h.Errorf("instance %+v, %v", got, err)
 		}
 	}
+	for name, value := range map[string]string{"X": "a\nlxc.hook.pre-start = /bin/true", "LD_PRELOAD": "/x.so", "PATH": "/proc/1/root/bin"} {
+		h.fails(h.runtime.Configure(h.ctx, spec.Name, map[string]string{"environment." + name: value}), "configure "+name, errdefs.ErrInvalid)
+		other := h.spec()
+		other.Env = map[string]string{name: value}
+		h.fails(h.runtime.CreateEmpty(h.ctx, other), "create with "+name, errdefs.ErrInvalid)
+	}
 	h.ok(h.runtime.Configure(h.ctx, spec.Name, map[string]string{"limits.processes": "", "boot.autostart": "false"}), "remove what is not set")
 	if got, err = h.runtime.Instance(h.ctx, spec.Name); err != nil || got.Autostart || got.Config["limits.cpu.priority"] != "3" {
 		h.Errorf("instance %+v, %v", got, err)

@@ -412,7 +412,8 @@ type CreateContainer struct {
 	// DevKVM True is refused with 403.
 	DevKVM *bool `json:"dev_kvm,omitempty"`
 
-	// EnvironmentVars Names are letters, digits and `_`, start with no digit and have at most 128 characters.
+	// EnvironmentVars Names are letters, digits and `_`, start with no digit, have at most 128 characters, and are none that the host heeds when it starts
+	// the container: `LD_...`, `GLIBC_TUNABLES`, `GCONV_PATH`, `INCUS_...`. Values as in EnvironmentValue.
 	EnvironmentVars *NewEnvironment `json:"environment_vars,omitempty"`
 	HoodyKit        *bool           `json:"hoody_kit,omitempty"`
 
@@ -509,7 +510,8 @@ type EnvironmentSync struct {
 	VerifiedAt *Timestamp `json:"verified_at"`
 }
 
-// EnvironmentValue No NUL character.
+// EnvironmentValue No NUL character and no line break. Of `PATH`, absolute directories only, none below `/dev`, `/media`, `/mnt`, `/proc`, `/run`, `/sys`,
+// `/tmp` or `/var`.
 type EnvironmentValue = string
 
 // Event defines model for Event.
@@ -645,7 +647,8 @@ type NewColor = string
 // NewContainerName Unique in its project. A generated one when omitted; `rand` asks for one, too, when a container is made.
 type NewContainerName = string
 
-// NewEnvironment Names are letters, digits and `_`, start with no digit and have at most 128 characters.
+// NewEnvironment Names are letters, digits and `_`, start with no digit, have at most 128 characters, and are none that the host heeds when it starts
+// the container: `LD_...`, `GLIBC_TUNABLES`, `GCONV_PATH`, `INCUS_...`. Values as in EnvironmentValue.
 type NewEnvironment map[string]string
 
 // NewProjectAlias Unique among the projects of their owner; no control characters.
@@ -921,7 +924,8 @@ type ServerSpecs struct {
 
 // SetEnvironmentVariable defines model for SetEnvironmentVariable.
 type SetEnvironmentVariable struct {
-	// Value No NUL character.
+	// Value No NUL character and no line break. Of `PATH`, absolute directories only, none below `/dev`, `/media`, `/mnt`, `/proc`, `/run`, `/sys`,
+	// `/tmp` or `/var`.
 	Value EnvironmentValue `json:"value"`
 }
 
@@ -1074,7 +1078,8 @@ type UpdateContainer struct {
 	// Comment Null removes it.
 	Comment OptionalText `json:"comment,omitempty"`
 
-	// EnvironmentVars Names are letters, digits and `_`, start with no digit and have at most 128 characters.
+	// EnvironmentVars Names are letters, digits and `_`, start with no digit, have at most 128 characters, and are none that the host heeds when it starts
+	// the container: `LD_...`, `GLIBC_TUNABLES`, `GCONV_PATH`, `INCUS_...`. Values as in EnvironmentValue.
 	EnvironmentVars *NewEnvironment `json:"environment_vars,omitempty"`
 
 	// Name Unique in its project. A generated one when omitted; `rand` asks for one, too, when a container is made.
@@ -1087,8 +1092,9 @@ type UpdateContainer struct {
 	SSHPublicKey OptionalText `json:"ssh_public_key,omitempty"`
 }
 
-// UpdateEnvironment Names are letters, digits and `_`, start with no digit, have at most 128 characters (INVALID_ENV_KEY) and do not start
-// with `HOODY_` (RESERVED_ENV_PREFIX).
+// UpdateEnvironment Names are letters, digits and `_`, start with no digit, have at most 128 characters, are none that the host heeds when it starts the
+// container (`LD_...`, `GLIBC_TUNABLES`, `GCONV_PATH`, `INCUS_...`: INVALID_ENV_KEY), and do not start with `HOODY_` (RESERVED_ENV_PREFIX).
+// Values as in EnvironmentValue.
 type UpdateEnvironment map[string]string
 
 // UpdatePermission defines model for UpdatePermission.
