@@ -87,7 +87,7 @@ func (l *links) serve(ctx context.Context, a *agent.Agent) error {
 	mux.Handle("/", peer.NewHandler(a, peer.ServerOptions{Log: log, Stream: stream, Limits: l.send, Observe: l.d.metrics.StreamSent, Gate: l.gate}))
 	listener := transfer.NewListener(transfer.ListenerConfig{
 		TLS: l.server.ServerConfig(), Log: log,
-		Handler: mux,
+		Handler: mux, RequestLimit: peer.RequestLimit,
 	})
 	served := make(chan error, 1)
 	go func() { served <- listener.Serve(socket) }()

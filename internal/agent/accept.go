@@ -126,8 +126,9 @@ func refusedAs(err error, code string) error {
 	return err
 }
 
-// serverForJob returns a server that lives and takes another job.
-func (a *Agent) serverForJob(tx *store.Tx, id string) (store.Server, error) {
+// serverForJob returns a server that lives and takes another job of a user, who may have a quarter of those that it takes on: nobody
+// shuts all others out. userID is empty for what acts on a container that is there, its power or its end: that is taken on when nothing else is.
+func (a *Agent) serverForJob(tx *store.Tx, id, userID string) (store.Server, error) {
 	server, err := tx.Server(id)
 	if errors.Is(err, errdefs.ErrNotFound) {
 		return store.Server{}, resourceNotFound("Server")
@@ -139,15 +140,25 @@ func (a *Agent) serverForJob(tx *store.Tx, id string) (store.Server, error) {
 	if alive, _ := mirror.Alive(id); !alive {
 		return store.Server{}, errdefs.New(errdefs.ErrUnavailable, "", "Server %s is not available", server.Name)
 	}
-	if len(mirror.OpenJobs(id)) >= a.options.MaxOpenJobs {
+	open, theirs := mirror.OpenJobs(id), 0
+	for _, job := range open {
+		if job.UserID == userID {
+			theirs++
+		}
+	}
+	limit := a.options.MaxOpenJobs
+	switch {
+	case len(open) >= 2*limit || userID != "" && len(open) >= limit:
 		return store.Server{}, errdefs.New(errdefs.ErrUnavailable, "", "Server %s has too many operations in progress", server.Name)
+	case userID != "" && theirs >= max(1, limit/4):
+		return store.Server{}, errdefs.New(errdefs.ErrUnavailable, "", "You have too many operations in progress on server %s", server.Name)
 	}
 	return server, nil
 }
 
 // checkServerForContainer makes sure that a server lives, takes another job and has room for another container.
-func (a *Agent) checkServerForContainer(tx *store.Tx, id string) error {
-	server, err := a.serverForJob(tx, id)
+func (a *Agent) checkServerForContainer(tx *store.Tx, id, userID string) error {
+	server, err := a.serverForJob(tx, id, userID)
 	if err != nil {
 		return err
 	}

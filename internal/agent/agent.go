@@ -47,7 +47,7 @@ type Options struct {
 	NoForceStop      bool          // a container that does not stop in time fails the operation instead of being stopped by force
 	OperationTimeout time.Duration // of a start, stop and their kind whose request has none, either half of a restart; 60 s by default
 	AnswerGrace      time.Duration // how long a request waits for a server that is gone, and for an operation beyond its own time; 1 min by default
-	MaxOpenJobs      int           // accepted and unfinished jobs per server; 1,000 by default
+	MaxOpenJobs      int           // accepted and unfinished jobs per server, twice that with power operations and deletions; 1,000 by default
 	MaxHeavyPhases   int           // phases at a time that keep the host busy, and as many starts of what is new; twice the processors and at least 4 by default
 	AcceptDecrypted  bool          // containers of encrypted pools are received into one that is not
 	Transfers        Gate          // what replications from other servers wait for; nil for nothing

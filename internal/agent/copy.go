@@ -33,14 +33,14 @@ func (a *Agent) Copy(ctx context.Context, caller Caller, sourceID string, reques
 		if !settled(source.Status) {
 			return stateConflict("Container cannot be copied while it is %s", source.Status)
 		}
-		if _, err := a.serverForJob(tx, source.ServerID); err != nil {
+		if _, err := a.serverForJob(tx, source.ServerID, caller.UserID); err != nil {
 			return err
 		}
 		serverID := request.TargetServerID
 		if serverID == "" {
 			serverID = source.ServerID
 		}
-		if err := a.checkServerForContainer(tx, serverID); err != nil {
+		if err := a.checkServerForContainer(tx, serverID, caller.UserID); err != nil {
 			return err
 		}
 		container = copyRecord(source, request, store.Container{

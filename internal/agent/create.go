@@ -31,7 +31,7 @@ func (a *Agent) CreateContainer(ctx context.Context, caller Caller, projectID st
 		if err != nil {
 			return err
 		}
-		if err := a.checkServerForContainer(tx, request.ServerID); err != nil {
+		if err := a.checkServerForContainer(tx, request.ServerID, caller.UserID); err != nil {
 			return refusedAs(err, "CONTAINER_CREATE_DISPATCH_FAILED")
 		}
 		container = createRecord(request, store.Container{

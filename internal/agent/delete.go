@@ -23,7 +23,7 @@ func (a *Agent) DeleteContainer(ctx context.Context, caller Caller, id string) e
 		if len(container.PendingFreezes) > 0 {
 			return errdefs.New(errdefs.ErrBusy, "RESOURCE_IN_USE", "Resource is currently in use: a copy is about to be taken from this container")
 		}
-		if _, err := a.serverForJob(tx, container.ServerID); err != nil {
+		if _, err := a.serverForJob(tx, container.ServerID, ""); err != nil {
 			return refusedAs(err, "EXTERNAL_SERVICE_ERROR")
 		}
 		job = a.newJob(store.JobDelete, container, caller)

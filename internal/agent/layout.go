@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
 	"github.com/hoodynetwork/hoody-agent/internal/lineage"
@@ -13,6 +14,7 @@ import (
 // which the runtime does not look at (Incus lists only containers, custom, images, buckets and virtual-machines).
 const (
 	containersParent  = "containers" // the runtime's, see InstanceDataset
+	containersPrefix  = containersParent + "/"
 	incomingParent    = poolParent + "/incoming"
 	incomingPrefix    = incomingParent + "/"
 	generationsParent = poolParent + "/generations"
@@ -67,6 +69,12 @@ func generationProperties(container store.Container, jobID string) Properties {
 func incomingDataset(jobID string) string   { return incomingPrefix + jobID }
 func generationDataset(jobID string) string { return generationsPrefix + jobID }
 
+// belowAContainer tells whether a dataset lies in one that a container runs on.
+func belowAContainer(dataset string) bool {
+	name, ours := strings.CutPrefix(dataset, containersPrefix)
+	return ours && strings.Contains(name, "/")
+}
+
 // heldByOthers filters a pool's holdings to what an owner must not bring under the same GUID: what is not his, apart from
 // images, which his containers and a stranger's may both be made from. Each owner brings an image of his own.
 func heldByOthers(inventory lineage.Inventory, owner string) lineage.Inventory {
@@ -80,11 +88,12 @@ func heldByOthers(inventory lineage.Inventory, owner string) lineage.Inventory {
 }
 
 // ownedBy filters a pool's holdings to what one owner's lineage may build on. A GUID that a peer names counts as held
-// only where this agent itself recorded that the data is that owner's: nobody gets another's blocks by claiming a GUID.
+// only where this agent itself recorded that the data is that owner's: nobody gets another's blocks by claiming a GUID. Below a
+// container's own dataset it has recorded nothing: if that is delegated, labels there are the container's.
 func ownedBy(inventory lineage.Inventory, owner string) lineage.Inventory {
 	var own lineage.Inventory
 	for _, dataset := range inventory.Datasets {
-		if dataset.Properties[propertyOwner] == owner {
+		if dataset.Properties[propertyOwner] == owner && !belowAContainer(dataset.Name) {
 			own.Datasets = append(own.Datasets, dataset)
 		}
 	}

@@ -31,7 +31,7 @@ func (a *Agent) Operate(ctx context.Context, caller Caller, id string, operation
 		if reason := forbidden(operation, container.Status); reason != "" {
 			return refuse(container.Status, errdefs.New(errdefs.ErrInvalid, "OPERATION_STATE_CONFLICT", "%s", reason))
 		}
-		if _, err := a.serverForJob(tx, container.ServerID); err != nil {
+		if _, err := a.serverForJob(tx, container.ServerID, ""); err != nil {
 			var refused *errdefs.Error
 			if err = refusedAs(err, "CONTAINER_HOST_COMMAND_FAILED"); errors.As(err, &refused) {
 				return refuse(container.Status, refused)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
 	"github.com/hoodynetwork/hoody-agent/internal/lineage"
+	"github.com/hoodynetwork/hoody-agent/internal/store"
 )
 
 // replicate brings into this pool what the job wants and the pool lacks: fetch, in git's words. On the source's own
@@ -127,11 +128,39 @@ func (r *run) want(guids []lineage.GUID) {
 // manifestFrom lets the source freeze, once, and asks what there is to fetch as its pool looks now.
 func (r *run) manifestFrom(ctx context.Context, source Source) (Manifest, error) {
 	manifest, err := source.Freeze(ctx, r.job.ID)
-	if err == nil && manifest.Protocol != PeerProtocol {
-		err = errdefs.New(errdefs.ErrUnsupported, "PEER_PROTOCOL_MISMATCH",
+	if err != nil {
+		return Manifest{}, err
+	}
+	if manifest.Protocol != PeerProtocol { // which an upgrade may be about to change
+		return Manifest{}, errdefs.New(errdefs.ErrUnavailable, "PEER_PROTOCOL_MISMATCH",
 			"The agents of source and target server are of versions that do not fit together (protocols %d and %d)", manifest.Protocol, PeerProtocol)
 	}
-	return manifest, err
+	job, err := r.store.GetJob(ctx, r.job.ID) // where the source has recorded what it froze
+	if err != nil {
+		return Manifest{}, err
+	}
+	return manifest, checkWanted(job, manifest)
+}
+
+// checkWanted refuses a manifest that would bring what the job does not ask for: the source's word is only where things lie. Beside the
+// frozen state and the history that goes along that may be an image for each of them to start from.
+func checkWanted(job store.Job, manifest Manifest) error {
+	asked := map[lineage.GUID]bool{job.Freeze.GUID: true}
+	for _, snapshot := range job.History {
+		asked[snapshot.GUID] = true
+	}
+	images := make(map[lineage.GUID]bool)
+	for _, node := range manifest.Nodes {
+		if !node.Bookmark && isImage(node.Dataset) && len(images) < len(asked) {
+			images[node.GUID] = true
+		}
+	}
+	for _, guid := range manifest.Wanted {
+		if !asked[guid] && !images[guid] {
+			return errdefs.New(errdefs.ErrPermissionDenied, "", "The source server offers more than was asked for").WithCause(fmt.Errorf("snapshot %s", guid))
+		}
+	}
+	return nil
 }
 
 // maxPlans is how often a replication plans anew at once. Plans that do not hold time after time have another reason than a

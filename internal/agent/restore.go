@@ -33,7 +33,7 @@ func (a *Agent) RestoreSnapshot(ctx context.Context, caller Caller, id, name str
 		if err := refuseMissing(snapshot); err != nil {
 			return err
 		}
-		if _, err := a.serverForJob(tx, container.ServerID); err != nil {
+		if _, err := a.serverForJob(tx, container.ServerID, caller.UserID); err != nil {
 			return err
 		}
 		job = a.newJob(store.JobRestore, container, caller)

@@ -138,7 +138,7 @@ func InstanceName(containerID string) string { return "hoody-" + containerID }
 const RuntimeSnapshotPrefix = "snapshot-"
 
 // InstanceDataset is where the runtime keeps an instance's files.
-func InstanceDataset(instance string) string { return "containers/" + instance }
+func InstanceDataset(instance string) string { return containersPrefix + instance }
 
 // ContainerDataset is where the runtime keeps a container's files.
 func ContainerDataset(containerID string) string { return InstanceDataset(InstanceName(containerID)) }

@@ -35,7 +35,7 @@ func (a *Agent) CreateSnapshot(ctx context.Context, caller Caller, id string, re
 		if !settled(container.Status) {
 			return stateConflict("Container cannot be snapshotted while it is %s", container.Status)
 		}
-		server, err := a.serverForJob(tx, container.ServerID)
+		server, err := a.serverForJob(tx, container.ServerID, caller.UserID)
 		if err != nil {
 			return err
 		}

@@ -46,7 +46,7 @@ func (a *Agent) Sync(ctx context.Context, caller Caller, id string) (SyncResult,
 			return operationInProgress() // a copy of this copy is about to freeze it
 		}
 		for _, server := range []string{source.ServerID, container.ServerID} {
-			if _, err := a.serverForJob(tx, server); err != nil {
+			if _, err := a.serverForJob(tx, server, caller.UserID); err != nil {
 				return err
 			}
 		}

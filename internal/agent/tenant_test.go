@@ -77,3 +77,19 @@ func TestAWantedSnapshotOfAnotherOwnerIsRefused(t *testing.T) {
 		t.Errorf("left behind: %v", left)
 	}
 }
+
+// A source server that wants the target to take more than the job is about is refused, before anything travels.
+func TestNothingUnaskedForIsBrought(t *testing.T) {
+	f := newFleet(t, 2)
+	here, there := f.servers[0], f.servers[1]
+	source := f.create(here, "source")
+	f.write(source, "data/file", []byte("changed")) // else its marker is what is frozen
+	f.asked = func(request agent.StreamRequest) { t.Errorf("a stream of %s was asked for", request.To) }
+	f.tamper = func(manifest *agent.Manifest) {
+		manifest.Wanted = append(manifest.Wanted, source.Generation.Marker.GUID)
+	}
+	f.settled(f.copy(source, there, agent.CopyRequest{}).ID, store.StatusFailed)
+	if left := f.leftovers(there); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}

@@ -125,6 +125,9 @@ func readKeyFile(path string, secret bool) ([]byte, fs.FileInfo, error) {
 	if secret && info.Mode().Perm()&0o007 != 0 {
 		return nil, info, fmt.Errorf("mode %04o lets everybody in: chmod it to 0600 or 0640", info.Mode().Perm())
 	}
+	if info.Mode().Perm()&0o002 != 0 { // whoever writes to it decides who is let in
+		return nil, info, fmt.Errorf("mode %04o lets everybody write to it: chmod it to 0644 or less", info.Mode().Perm())
+	}
 	if info.Size() > maxKeyFile {
 		return nil, info, fmt.Errorf("more than %d bytes", maxKeyFile)
 	}

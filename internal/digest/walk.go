@@ -22,6 +22,9 @@ import (
 // maxPath is the longest path that is listed, in bytes. Linux itself stops at 4,096 for what is opened in one go.
 const maxPath = 32 << 10
 
+// maxNames bounds the names of one directory: they are sorted in memory, here and on the other side.
+const maxNames = 1 << 20
+
 // walk lists a tree that nobody changes meanwhile, in the order of entries. An error of yield ends it. Memory is bounded by
 // the largest directory's names.
 //
@@ -99,9 +102,20 @@ func (w *walker) list(name string, at *entry, info fs.FileInfo) ([]string, error
 	if at.Attributes, err = openAttributes(directory, info); err != nil {
 		return nil, err
 	}
-	names, err := directory.Readdirnames(-1)
-	slices.Sort(names)
-	return names, err
+	var names []string
+	for {
+		some, err := directory.Readdirnames(4096)
+		names = append(names, some...)
+		switch {
+		case errors.Is(err, io.EOF):
+			slices.Sort(names)
+			return names, nil
+		case err != nil:
+			return nil, err
+		case len(names) > maxNames:
+			return nil, fmt.Errorf("directory %s has more than %d entries: %w", name, maxNames, errdefs.ErrUnsupported)
+		}
+	}
 }
 
 func (w *walker) file(name string, at entry, info fs.FileInfo) error {

@@ -27,6 +27,8 @@ const never = "@never"
 
 const defaultProfile = "default"
 
+const fingerprintLength = 64 // hex digits of an image's SHA-256
+
 // CreateEmpty makes a stopped container whose dataset is an empty stub, meant to be replaced before the first start.
 // The first start runs the image's "copy" templates (host name and the like) on what is there then.
 // A taken name is ErrAlreadyExists, also when the instance there is the one asked for.
@@ -39,8 +41,9 @@ func (r *Runtime) CreateEmpty(ctx context.Context, spec agent.InstanceSpec) erro
 	})
 }
 
-// CreateFromImage makes a stopped container from an image that this host's Incus holds, named by alias or by
-// fingerprint or its beginning. An unknown image is ErrNotFound, a virtual machine's ErrUnsupported.
+// CreateFromImage makes a stopped container from an image that this host's Incus holds, named by alias or by its whole
+// fingerprint: what an admin has published under no name is not found by trying the beginnings of fingerprints. An unknown image is
+// ErrNotFound, a virtual machine's ErrUnsupported.
 func (r *Runtime) CreateFromImage(ctx context.Context, spec agent.InstanceSpec, image string) error {
 	return r.run(ctx, "create-from-image", spec.Name, func(ctx context.Context) error {
 		fingerprint, err := r.image(ctx, image)
@@ -137,8 +140,8 @@ func (r *Runtime) image(ctx context.Context, name string) (string, error) {
 		}
 		return err
 	})
-	if err != nil && !is(err, errdefs.ErrNotFound) {
-		return "", err
+	if err != nil && (!is(err, errdefs.ErrNotFound) || len(name) != fingerprintLength) {
+		return "", fmt.Errorf("image %q: %w", name, err)
 	}
 	var image *api.Image
 	err = r.exchange(ctx, func(server incus.InstanceServer) (err error) {

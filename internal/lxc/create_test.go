@@ -86,7 +86,8 @@ func TestCreateFromImage(t *testing.T) {
 		want        error
 	}{
 		{"by alias", "debian/13", alias, image("container"), nil},
-		{"by fingerprint", "abc", missing, image("container"), nil},
+		{"by fingerprint", strings.Repeat("ab", 32), missing, image("container"), nil},
+		{"by the beginning of one", "abc", missing, image("container"), errdefs.ErrNotFound},
 		{"none", "debian/12", missing, refuses(http.StatusNotFound, "Image not found"), errdefs.ErrNotFound},
 		{"for a VM", "debian/13", alias, image("virtual-machine"), errdefs.ErrUnsupported},
 	}

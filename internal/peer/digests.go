@@ -23,7 +23,7 @@ func (s *server) digests(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var request agent.DigestRequest
-	if err := decode(http.MaxBytesReader(w, r.Body, maxRequest), &request); err != nil {
+	if err := transfer.DecodeRequest(r, &request); err != nil {
 		transfer.WriteError(w, r, s.options.Log, err)
 		return
 	}

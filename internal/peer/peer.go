@@ -37,6 +37,15 @@ const (
 // maxRequest bounds a request for a stream (a job id, two GUIDs, a resume token) or for digests (the GUIDs of a container's snapshots).
 const maxRequest = 64 << 10
 
+// RequestLimit is transfer.ListenerConfig.RequestLimit: only an estimate lists as many snapshots as there are. What waits in the queue
+// for a stream is held in memory.
+func RequestLimit(path string) int64 {
+	if path == pathEstimate {
+		return transfer.MaxRequest
+	}
+	return maxRequest
+}
+
 // Serving is what an agent offers to its peers.
 type Serving interface {
 	Freeze(ctx context.Context, peer, jobID string) (agent.Manifest, error)
@@ -120,7 +129,7 @@ func (s *server) stream(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var request agent.StreamRequest
-	if err := decode(http.MaxBytesReader(w, r.Body, maxRequest), &request); err != nil {
+	if err := transfer.DecodeRequest(r, &request); err != nil {
 		transfer.WriteError(w, r, s.options.Log, err)
 		return
 	}
@@ -155,16 +164,6 @@ func (s *server) stream(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	log.Info("stream sent", zap.Uint64("bytes", sent.Bytes), zap.Uint64("wire_bytes", sent.Wire), zap.Bool("compressed", sent.Compressed))
-}
-
-// decode reads the body of a request.
-func decode(body io.Reader, into any) error {
-	decoder := json.NewDecoder(body)
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(into); err != nil {
-		return errdefs.New(errdefs.ErrInvalid, "", "decode request").WithCause(err)
-	}
-	return nil
 }
 
 func caller(ctx context.Context) (string, error) {

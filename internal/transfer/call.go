@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -96,7 +97,7 @@ func call(ctx context.Context, client *http.Client, method, path string, in, out
 func Handle[In, Out any](log *zap.Logger, do func(ctx context.Context, in In) (Out, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var in In
-		if err := decodeStrict(r, &in); err != nil {
+		if err := DecodeRequest(r, &in); err != nil {
 			WriteError(w, r, log, err)
 			return
 		}
@@ -140,7 +141,9 @@ func writeJSON(w http.ResponseWriter, status int, body []byte) {
 	_, _ = w.Write(body) // a peer that went away will not miss it
 }
 
-func decodeStrict(r *http.Request, into any) error {
+// DecodeRequest reads the JSON body of a request, at most MaxRequest bytes, into a struct. What is no such thing is ErrInvalid. A member
+// that is not known comes from an agent of a later version: ErrUnavailable, since an upgrade ends it.
+func DecodeRequest(r *http.Request, into any) error {
 	body, err := readAtMost(r.Body, MaxRequest)
 	if err != nil {
 		return err
@@ -154,7 +157,11 @@ func decodeStrict(r *http.Request, into any) error {
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(into); err != nil {
-		return errdefs.New(errdefs.ErrInvalid, "", "decode request: %s", cleanText(err.Error(), maxErrorMessage))
+		class := errdefs.ErrInvalid
+		if strings.HasPrefix(err.Error(), "json: unknown field ") {
+			class = errdefs.ErrUnavailable
+		}
+		return errdefs.New(class, "", "decode request: %s", cleanText(err.Error(), maxErrorMessage))
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return errdefs.New(errdefs.ErrInvalid, "", "decode request: data after the end")

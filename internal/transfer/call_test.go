@@ -82,19 +82,24 @@ func TestEveryClassSurvives(t *testing.T) {
 func TestHandleIsStrict(t *testing.T) {
 	handler := Handle(nopLog, func(_ context.Context, in question) (answer, error) { return answer{len(in.Word)}, nil })
 	for name, body := range map[string]string{
-		"nothing":        "",
-		"unknown member": `{"word":"a","wrod":"b"}`,
-		"more":           `{"word":"a"}{"word":"b"}`,
-		"another type":   `{"word":1}`,
-		"cut":            `{"word":"a"`,
-		"a bomb":         `{"word":[` + strings.Repeat("{},", 2000) + `{}]}`,
-		"a hollow bomb":  `{"word":[` + strings.Repeat("null,", 2000) + `null]}`,
+		"nothing":       "",
+		"more":          `{"word":"a"}{"word":"b"}`,
+		"another type":  `{"word":1}`,
+		"cut":           `{"word":"a"`,
+		"a bomb":        `{"word":[` + strings.Repeat("{},", 2000) + `{}]}`,
+		"a hollow bomb": `{"word":[` + strings.Repeat("null,", 2000) + `null]}`,
 	} {
 		recorder := httptest.NewRecorder()
 		handler.ServeHTTP(recorder, httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body)))
 		if err := errorFromResponse(recorder.Result()); !errors.Is(err, errdefs.ErrInvalid) {
 			t.Errorf("%s: got %v", name, err)
 		}
+	}
+	// What a later version has added is waited for until this one is upgraded, too.
+	recorder := httptest.NewRecorder()
+	handler.ServeHTTP(recorder, httptest.NewRequest(http.MethodPost, "/", strings.NewReader(`{"word":"a","later":"b"}`)))
+	if err := errorFromResponse(recorder.Result()); !errors.Is(err, errdefs.ErrUnavailable) {
+		t.Errorf("unknown member: got %v", err)
 	}
 }
 

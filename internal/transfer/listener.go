@@ -38,6 +38,9 @@ type ListenerConfig struct {
 	Handler http.Handler // required; PeerFromContext names the caller
 	Log     *zap.Logger  // nil for none
 
+	// RequestLimit is how many bytes the body of a request may have, by its path; nil for MaxRequest.
+	RequestLimit func(path string) int64
+
 	MaxSessions        int
 	MaxSessionsPerPeer int
 	MaxHandshakes      int
@@ -56,7 +59,7 @@ type ListenerConfig struct {
 
 // Listener accepts sessions from other agents and serves HTTP requests on their streams.
 //
-// One stream carries one request. A request's body is read whole, at most MaxRequest bytes, before the handler runs, so
+// One stream carries one request. A request's body is read whole, at most RequestLimit bytes, before the handler runs, so
 // that a slow sender never holds a handler. The handler's context carries the peer and the request id, and ends when
 // the peer goes away or closes the stream.
 type Listener struct {

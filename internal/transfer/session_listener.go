@@ -84,7 +84,11 @@ func (l *Listener) readBody(w http.ResponseWriter, r *http.Request) error {
 	if err := control.SetReadDeadline(time.Now().Add(l.config.RequestTimeout)); err != nil {
 		return errdefs.New(errdefs.ErrInternal, "", "bound the request's time").WithCause(err)
 	}
-	body, err := readAtMost(r.Body, MaxRequest)
+	limit := int64(MaxRequest)
+	if l.config.RequestLimit != nil {
+		limit = l.config.RequestLimit(r.URL.Path)
+	}
+	body, err := readAtMost(r.Body, limit)
 	if err != nil {
 		return err
 	}

@@ -24,7 +24,8 @@ const copyBuffer = 256 << 10
 //
 // Success means that spec.To has the GUID that the stream names. The command's own success does not: it ignores a stream
 // whose snapshot the dataset has already, under whatever name (tried). A replay is success therefore, and a stream for
-// a name that is taken is ErrAlreadyExists, one for a snapshot that has another name ErrStale.
+// a name that is taken is ErrAlreadyExists, one for a snapshot that has another name ErrStale. Of a dataset that spec continues that is
+// not asked: it is the caller's own, and another command for each stream of a long history costs more than the streams.
 //
 // The first bytes of a stream are looked at before ZFS acts on them: one that carries properties or more than one
 // snapshot (send -p, -R), raw encrypted or redacted data is ErrUnsupported, and so is a volume's; what is no stream is
@@ -40,7 +41,7 @@ func (p *Pool) Receive(ctx context.Context, spec agent.ReceiveSpec, stream io.Re
 	if err == nil {
 		guid, err = p.receive(ctx, args, spec.GUID, stream)
 	}
-	if err == nil {
+	if err == nil && !spec.Continues {
 		err = p.checkReceived(ctx, spec.To, guid)
 	}
 	if err != nil && context.Cause(ctx) != nil {
