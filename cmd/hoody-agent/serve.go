@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hoodynetwork/hoody-agent/internal/admin"
@@ -65,17 +66,26 @@ func openServers(d daemon, agent *node) (_ *servers, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("serve metrics: %w", err)
 	}
+	scrapes = netutil.LimitListener(scrapes, maxScrapers)
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", d.metrics.Handler())
 	s.others = append(s.others, served{d.httpServer(probed(mux, d.health)), scrapes})
 	return s, nil
 }
 
+// How many connections are open at a time; who comes then waits for one to end. They must not use up the process's files, which transfers
+// and the runtime need.
+const (
+	maxClients  = 4096
+	maxScrapers = 256
+)
+
 func listenAPI(d daemon) (net.Listener, error) {
 	listener, err := net.Listen("tcp", d.cfg.API.Listen)
 	if err != nil {
 		return nil, err
 	}
+	listener = netutil.LimitListener(listener, maxClients)
 	pair := d.cfg.API.TLS
 	if pair.Cert == "" {
 		return listener, nil

@@ -66,7 +66,7 @@ type Listener struct {
 	config ListenerConfig
 	server *http.Server
 
-	handshakes chan struct{} // a slot each
+	handshakes handshakes
 	requests   chan struct{} // a slot each
 
 	mu       sync.Mutex
@@ -109,7 +109,7 @@ func NewListener(config ListenerConfig) *Listener {
 	config.TLS = offering(config.TLS)
 	l := &Listener{
 		config:     config,
-		handshakes: make(chan struct{}, config.MaxHandshakes),
+		handshakes: handshakes{most: config.MaxHandshakes},
 		requests:   make(chan struct{}, config.MaxRequests),
 		sockets:    map[net.Listener]struct{}{},
 		pending:    map[net.Conn]struct{}{},
@@ -166,14 +166,12 @@ func (l *Listener) Serve(socket net.Listener) error {
 		default:
 			return fmt.Errorf("accept sessions on %s: %w", socket.Addr(), err)
 		}
-		select {
-		case l.handshakes <- struct{}{}:
-		default: // too many strangers already
+		if !l.handshakes.begin(conn) { // too many strangers already
 			_ = conn.Close()
 			continue
 		}
 		if !l.register(func() { l.pending[conn] = struct{}{}; l.tasks.Go(func() { l.serveConn(conn) }) }) {
-			<-l.handshakes
+			l.handshakes.end(conn)
 			_ = conn.Close()
 		}
 	}
@@ -191,14 +189,14 @@ func (l *Listener) serveConn(conn net.Conn) {
 		var whole *bundle
 		var first bool
 		if whole, first, err = l.join(peer, strand{secure, raw}); err == nil && !first {
-			<-l.handshakes
+			l.handshakes.end(conn)
 			<-whole.closed // whoever was first serves it
 			l.forget(conn)
 			return
 		}
 		transport, below = whole, whole
 	}
-	<-l.handshakes
+	l.handshakes.end(conn)
 	if err != nil {
 		log.Debug("handshake failed", zap.Error(err))
 		l.forget(conn)
