@@ -4,8 +4,22 @@ import (
 	"context"
 	"slices"
 
+	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
 	"github.com/hoodynetwork/hoody-agent/internal/store"
 )
+
+// maxAdopted is how many of the runtime's own snapshots a checkout takes over: they are written down in one transaction with all else that
+// the container lists.
+const maxAdopted = 1000
+
+// refuseTooMany looks at what adopt would have to take over, while the container still runs.
+func refuseTooMany(instance Instance) error {
+	if len(instance.Snapshots) > maxAdopted {
+		return errdefs.New(errdefs.ErrFailedPrecondition, "", "The container has %d snapshots of the host's runtime, of which %d can be taken over: delete some of them there",
+			len(instance.Snapshots), maxAdopted)
+	}
+	return nil
+}
 
 // adopt makes the runtime's own snapshots of the displaced generation the container's. Left with the runtime, they would
 // stand for a dataset that is somewhere else: restoring one would report success and do nothing (tried on Incus 6.0.4).
@@ -55,6 +69,9 @@ func listAdopted(tx *store.Tx, job store.Job, container *store.Container) error 
 	}
 	history.Snapshots = slices.Clone(history.Snapshots)
 	for _, snapshot := range job.Adopted {
+		if slices.ContainsFunc(history.Snapshots, func(s store.Snapshot) bool { return s.GUID == snapshot.GUID }) {
+			continue // by an earlier operation that was undone
+		}
 		snapshot.Name = snapshotName(history, &snapshot.Name, snapshot.CreatedAt)
 		history.Snapshots = append(history.Snapshots, snapshot)
 	}

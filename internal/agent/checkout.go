@@ -156,6 +156,9 @@ func (r *run) swap(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := refuseTooMany(before); err != nil {
+		return err
+	}
 	if err := r.tryLimits(ctx, before); err != nil {
 		return err
 	}

@@ -143,6 +143,10 @@ func (a *Agent) deleteRecords(tx *store.Tx, container store.Container) error {
 		return err
 	}
 	tombstone, err := tx.Tombstone(container.ID)
+	if errors.Is(err, errdefs.ErrNotFound) && a.Degraded() != nil { // its files stay: a recovery must not take it for one that was lost
+		tombstone = store.Tombstone{ContainerID: container.ID, ServerID: container.ServerID, DeletedAt: a.now()}
+		err = nil
+	}
 	if err == nil {
 		tombstone.Container = true
 		err = tx.PutTombstone(tombstone)

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -142,7 +143,7 @@ func (a *Agent) recordFrozen(ctx context.Context, containerID string, instance I
 	}
 	a.log.Info("froze container", zap.String("container", containerID), zap.String("snapshot", frozen.Name), zap.Bool("reused", frozen.Reused), zap.Int("jobs", len(jobs)))
 	first := jobs[0].ID
-	for some := range slices.Chunk(jobs, max(1, maxFreezeHistory/max(1, len(goesAlong)))) {
+	for some := range slices.Chunk(jobs, max(1, maxFreezeHistory/max(1, sizeOfHistory(goesAlong)))) {
 		if err := a.changeFreezes(ctx, containerID, some, frozen, func(job *store.Job) {
 			job.Freeze = frozen
 			job.Freeze.Reused = frozen.Reused || job.ID != first
@@ -156,6 +157,15 @@ func (a *Agent) recordFrozen(ctx context.Context, containerID string, instance I
 		}
 	}
 	return nil
+}
+
+// sizeOfHistory is how many bytes a history takes in a job's record.
+func sizeOfHistory(history []store.Snapshot) int {
+	encoded, err := json.Marshal(history)
+	if err != nil {
+		return maxFreezeHistory // alone in its transaction it says what is wrong
+	}
+	return len(encoded)
 }
 
 // freezeAtSnapshot is freeze for a job that names one of the source's snapshots: nothing has to be made, and the history

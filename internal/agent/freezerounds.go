@@ -7,10 +7,10 @@ import (
 )
 
 // maxFreezeRound bounds how many jobs share one freeze, and with it the transaction that records it. Each job gets the
-// source's history written along, at some 350 bytes a snapshot; maxFreezeHistory bounds how many snapshots that are in one.
+// source's history written along; maxFreezeHistory bounds how many bytes of them are in one, as JSON.
 const (
 	maxFreezeRound   = 20
-	maxFreezeHistory = 2000
+	maxFreezeHistory = 700 << 10
 )
 
 // freezeRounds lets jobs that wait to freeze the same container share one snapshot. A snapshot serves every job that

@@ -78,9 +78,22 @@ func (r *run) record(ctx context.Context, change func(*store.Tx, *store.Job) err
 }
 
 // finish ends the job's record together with the container's: change gets the container, without this job's hold on it. A container that
-// is gone is no error, and is not changed.
+// is gone is no error, and is not changed. What came along and what was taken over is the container's from then on, and the record rid of it.
 func (r *run) finish(ctx context.Context, state store.JobState, change func(*store.Tx, *store.Job, *store.Container) error) error {
+	err := r.conclude(ctx, state, change)
+	if errors.Is(err, store.ErrTooLarge) {
+		r.log.Error("ends without listing what it kept; the pool holds it, and collection leaves it alone", zap.Error(err))
+		err = r.conclude(ctx, state, func(tx *store.Tx, job *store.Job, container *store.Container) error {
+			job.Adopted, job.Undo = nil, nil
+			return change(tx, job, container)
+		})
+	}
+	return err
+}
+
+func (r *run) conclude(ctx context.Context, state store.JobState, change func(*store.Tx, *store.Job, *store.Container) error) error {
 	return r.record(ctx, func(tx *store.Tx, job *store.Job) error {
+		defer func() { job.History, job.Adopted = nil, nil }()
 		job.State = state
 		job.FinishedAt = new(r.now())
 		if state == store.JobDone {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/hoodynetwork/hoody-agent/internal/identity"
 	"github.com/hoodynetwork/hoody-agent/internal/store"
@@ -30,8 +31,17 @@ func withLateKeys(keys []string, job store.Job) []string {
 // counts: Job.KnownKeys is a length of this list, which grows at its end only while a freeze is pending.
 func inheritedKeys(source store.Container) []string {
 	keys := slices.Clone(source.InheritedKeys)
-	if source.SSHPublicKey != "" && !slices.Contains(keys, source.SSHPublicKey) {
-		keys = append(keys, source.SSHPublicKey)
+	if source.SSHPublicKey == "" || slices.Contains(keys, source.SSHPublicKey) {
+		return keys
+	}
+	if bare := withoutComment(source.SSHPublicKey); !slices.Contains(keys, bare) {
+		keys = append(keys, bare)
 	}
 	return keys
+}
+
+// withoutComment is a key as it is remembered: who has had many, with long comments, must not fill the record.
+func withoutComment(key string) string {
+	fields := strings.Fields(key)
+	return strings.Join(fields[:min(2, len(fields))], " ")
 }

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -89,7 +90,9 @@ func (k *recordKeeper) write(ctx context.Context) {
 		err = k.writeFiles(ctx)
 	}
 	if err == nil {
-		err = k.writeStamp(ctx)
+		if err = k.writeStamp(ctx); err != nil {
+			k.sums = nil // to come back here without another change
+		}
 	}
 	if err != nil && ctx.Err() == nil {
 		k.log.Warn("records not written into the pool; tries again", zap.Error(err))
@@ -195,7 +198,18 @@ func (k *recordKeeper) gone(id string) bool {
 	return !exists && len(k.store.Mirror().Unreadable()) == 0
 }
 
-// recordOf is the content of a container's file as the mirror has it; nil when the mirror does not have it.
+// unreadable tells whether a record is in the store that cannot be read.
+func (k *recordKeeper) unreadable(kind store.Kind, id string) bool {
+	for key := range k.store.Mirror().Unreadable() {
+		if strings.HasSuffix(key, "/"+string(kind)+"/"+id) {
+			return true
+		}
+	}
+	return false
+}
+
+// recordOf is the content of a container's file as the mirror has it; nil when the mirror does not have it, or not all of it can be read:
+// the file may hold the last copy.
 func (k *recordKeeper) recordOf(id string) ([]byte, error) {
 	mirror := k.store.Mirror()
 	container, ok := mirror.Container(id)
@@ -203,12 +217,17 @@ func (k *recordKeeper) recordOf(id string) ([]byte, error) {
 		return nil, nil
 	}
 	project := store.Project{ID: container.ProjectID, UserID: container.OwnerID}
-	if known, ok := mirror.Project(container.ProjectID); ok {
-		project = *known
+	knownProject, hasProject := mirror.Project(container.ProjectID)
+	if hasProject {
+		project = *knownProject
 	}
 	var history store.History
-	if known, ok := mirror.History(id); ok {
-		history = *known
+	knownHistory, hasHistory := mirror.History(id)
+	if hasHistory {
+		history = *knownHistory
+	}
+	if !hasProject && k.unreadable(store.KindProject, project.ID) || !hasHistory && k.unreadable(store.KindHistory, id) {
+		return nil, nil
 	}
 	return encodeRecordFile(newRecordFile(*container, history, project))
 }

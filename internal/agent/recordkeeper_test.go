@@ -7,6 +7,9 @@ import (
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
 	"github.com/hoodynetwork/hoody-agent/internal/agent"
 	"github.com/hoodynetwork/hoody-agent/internal/store"
 )
@@ -90,5 +93,49 @@ func TestRecordsInThePoolOutliveAnEmptyStore(t *testing.T) {
 	f.create(here, "new") // takes longer than the agent's pause between two writes
 	if _, ok := f.kept(here, box.ID); !ok {
 		t.Error("the record of a container that the empty store does not know is gone")
+	}
+}
+
+// The file may hold the last copy of what cannot be read in the store: it is not replaced by one that says there is nothing.
+func TestAnUnreadableRecordIsNotTakenForAnEmptyOne(t *testing.T) {
+	f := newFleet(t, 1)
+	here := f.servers[0]
+	here.recorded = time.Millisecond
+	here.restart()
+	container := f.create(here, "container")
+	made, err := here.agent.CreateContainer(f.ctx, caller, f.newProject("another").ID, agent.CreateContainerRequest{ServerID: here.id, Image: "busybox"})
+	f.must(err)
+	other := f.settled(made.View.Container.ID, store.StatusRunning)
+	f.snapshot(container, "kept")
+	f.until("the snapshot is in the file", func() bool { record, _ := f.kept(here, container.ID); return len(record.Snapshots) == 1 })
+	etcd, err := clientv3.New(clientv3.Config{Endpoints: []string{f.etcd.Endpoint()}, Logger: zap.NewNop()})
+	f.must(err)
+	defer etcd.Close()
+	for _, key := range []string{"histories/" + container.ID, "projects/" + f.project.ID} {
+		_, err = etcd.Put(f.ctx, store.DefaultPrefix+key, "{")
+		f.must(err)
+	}
+	f.until("the records are unreadable", func() bool { return len(here.store.Mirror().Unreadable()) == 2 })
+	comment := "changed"
+	_, err = f.records.Update(f.ctx, func(tx *store.Tx) error {
+		for _, id := range []string{container.ID, other.ID} {
+			record, err := tx.Container(id)
+			if err != nil {
+				return err
+			}
+			record.Comment = &comment
+			if err := tx.PutContainer(record); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	f.must(err)
+	f.until("what can be read is kept", func() bool {
+		record, _ := f.kept(here, other.ID)
+		return record.Container.Comment != nil && *record.Container.Comment == comment
+	})
+	if record, _ := f.kept(here, container.ID); len(record.Snapshots) != 1 || record.Project.Alias != "project" {
+		t.Errorf("the file has %d snapshots and the project %q", len(record.Snapshots), record.Project.Alias)
 	}
 }

@@ -36,6 +36,9 @@ func StampedServer(ctx context.Context, pool Pool) (string, error) {
 		return "", fmt.Errorf("read the pool's stamp: %w", err)
 	}
 	stamped, err := parseStamp(parent.Properties[propertyStamp])
+	if errors.Is(err, errdefs.ErrCorrupt) {
+		return "", nil // what it said is lost; recovering writes it anew
+	}
 	return stamped.server, err
 }
 

@@ -3,6 +3,8 @@ package agent
 import (
 	"context"
 	"errors"
+	"slices"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -85,6 +87,9 @@ func (r *run) undoReplace(ctx context.Context) error {
 		r.log.Warn("autostart not set again", zap.Error(err))
 		late = true
 	}
+	if err := r.rescue(ctx); err != nil {
+		return err
+	}
 	// Only now that the container runs again: somebody may hold what is to go.
 	if err := r.leftToCollection(r.dropIncoming(ctx)); err != nil {
 		return err
@@ -127,6 +132,49 @@ func (r *run) leftToCollection(err error) error {
 	}
 	r.log.Warn("left to collection", zap.Error(err))
 	return nil
+}
+
+// rescue keeps what the container has written on the generation that is taken back: it may have run for hours on it while the store was
+// away, and not start again later. What is there becomes a snapshot, listed like one that undoes, of a displaced generation.
+func (r *run) rescue(ctx context.Context) error {
+	incoming, err := r.pool.Dataset(ctx, incomingDataset(r.job.ID))
+	if errors.Is(err, errdefs.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	since, ok := markerOf(incoming, r.job.Generation)
+	if !ok || !r.made(incoming) {
+		return nil // nothing has run on it
+	}
+	rescued := false
+	for _, snapshot := range incoming.Snapshots { // by an attempt that did not get further
+		if slices.Contains(guidsIn(r.job.Adopted), snapshot.GUID) {
+			since, rescued = snapshot, true
+		}
+	}
+	unchanged, err := r.unchangedSince(ctx, incoming.Name+"@"+since.Name)
+	if err != nil || unchanged && !rescued {
+		return err
+	}
+	if !unchanged {
+		now := r.now().Truncate(time.Millisecond)
+		made, err := r.pool.Snapshot(ctx, incoming.Name, newSnapshotName(now))
+		if err != nil {
+			return err
+		}
+		r.log.Warn("keeps what was written on the generation that is taken back", zap.String("snapshot", made.Name))
+		if err := r.journal(ctx, func(job *store.Job) {
+			job.Adopted = append(job.Adopted, store.Snapshot{
+				Name: now.Format("during-" + string(job.Kind) + "-20060102-150405"), GUID: made.GUID, Undo: true, IDMap: job.IDMap,
+				Size: made.Referenced, CreatedAt: now, ExpiresAt: new(now.Add(r.options.UndoExpiry)),
+			})
+		}); err != nil {
+			return err
+		}
+	}
+	return r.pool.Rename(ctx, incoming.Name, generationDataset(r.job.ID+"-rescued"))
 }
 
 // startAgain starts what ran before the operation, as often as what was to replace it.

@@ -58,6 +58,57 @@ func TestAContainerIsNotDownForAsLongAsEtcdIsAway(t *testing.T) {
 	f.holdsState(f.settled(source.ID, store.StatusRunning), "two")
 }
 
+// A container may have run for hours on the generation that is taken back, while the store was away and nobody could note that it was started.
+// What it wrote is listed.
+func TestWhatRanUnnoticedIsNotLost(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1, withProxy)
+	here := f.servers[0]
+	source := f.states(here)
+	started := make(chan struct{})
+	here.setFault(func(op, object string) error {
+		switch {
+		case op == "rename:after" && strings.HasPrefix(object, "hoody/incoming/"):
+			f.proxy.set(true)
+		case op == "start:after":
+			close(started)
+		}
+		return nil
+	})
+	f.accepted(source, func() error { return second(here.agent.RestoreSnapshot(f.ctx, caller, source.ID, "two")) })
+	f.wait(started)
+	here.setFault(func(op, _ string) error {
+		if op == "start:before" {
+			return errdefs.New(errdefs.ErrFailedPrecondition, "", "it does not start")
+		}
+		return nil
+	})
+	f.write(source, "data/written", []byte("while nobody looked"))
+	here.kill()
+	_, runtime := here.openDisks() // the host goes down
+	f.must(runtime.ForceStop(f.ctx, agent.InstanceName(source.ID)))
+	here.closeDisks()
+	f.proxy.set(false)
+	here.start()
+	back := f.ended(source.ID)
+	if back.LastOperation.State != store.JobFailed {
+		t.Fatalf("the restore is %s", back.LastOperation.State)
+	}
+	here.setFault(nil)
+	f.collect()
+	for _, kept := range f.listed(back) {
+		if !strings.HasPrefix(kept.Name, "during-restore-") {
+			continue
+		}
+		f.restore(back, kept.Name, store.StatusStopped)
+		if got := f.read(back, "data/written"); got != "while nobody looked" {
+			t.Errorf("restored: %q", got)
+		}
+		return
+	}
+	t.Errorf("nothing listed holds what was written: %s", f.names(back))
+}
+
 // What somebody else holds is left behind, and later collected: neither a copy that is complete is given up for it, nor does one that is given up
 // wait for it for ever.
 func TestNobodyWaitsForWhatIsHeld(t *testing.T) {

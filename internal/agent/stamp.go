@@ -200,6 +200,7 @@ func (a *Agent) setDegraded(found *Finding) {
 	switch {
 	case found == nil && was != nil:
 		a.log.Info("records and pool belong together again")
+		a.degraded.suspended = nil
 	case found != nil && (was == nil || was.Code != found.Code):
 		found.Since = a.now()
 		a.log.Error("RECORDS NOT TRUSTED: garbage collection and reconcile are read-only", zap.String("code", found.Code), zap.String("reason", found.Text), zap.String("hint", found.Hint))

@@ -17,6 +17,9 @@ import (
 // ErrFull is a write that etcd refuses because its quota is used up. It passes: compaction runs, or somebody makes room.
 var ErrFull = fmt.Errorf("the store is full: %w", errdefs.ErrExhausted)
 
+// ErrTooLarge is a transaction that holds more than etcd takes: it does not pass.
+var ErrTooLarge = fmt.Errorf("too much for one transaction: %w", errdefs.ErrExhausted)
+
 // etcdError gives an error of the etcd client its class. op says what was being done.
 func etcdError(op string, err error) error {
 	if err == nil {
@@ -38,7 +41,7 @@ func etcdClass(err error) error {
 		return errdefs.ErrUnavailable // of a member that has yet to catch up
 	case errors.Is(toEtcd, rpctypes.ErrRequestTooLarge),
 		errors.Is(toEtcd, rpctypes.ErrTooManyOps):
-		return errdefs.ErrExhausted
+		return ErrTooLarge
 	case errors.Is(toEtcd, rpctypes.ErrCompacted), errors.Is(toEtcd, rpctypes.ErrLeaseNotFound):
 		return errdefs.ErrStale
 	case errors.Is(toEtcd, rpctypes.ErrCorrupt):
@@ -54,7 +57,7 @@ func etcdClass(err error) error {
 		return errdefs.ErrUnavailable
 	case codes.ResourceExhausted:
 		if strings.Contains(err.Error(), "larger than max") {
-			return errdefs.ErrExhausted
+			return ErrTooLarge
 		}
 		return errdefs.ErrUnavailable // the connection's, not etcd's
 	default:

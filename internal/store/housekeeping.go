@@ -84,6 +84,10 @@ func (s *Store) sweepJobs(ctx context.Context, now time.Time) error {
 // receiptsOutlive is longer than receipts last: etcd gives a lease its whole time again when it changes its leader.
 const receiptsOutlive = 2 * (receiptsFor + receiptLeaseReuse)
 
+// muchTooMany times as many finished jobs as are kept of a server are too many whatever their age: one who asks for thousands an hour must
+// not fill the store before they are old.
+const muchTooMany = 10
+
 // outdated are those of a server's jobs that finished longer than retention ago, and of those that went well all but the newest, unless a repeated request
 // may ask for them yet. A finished job is final, so the mirror's word is enough to remove it.
 func outdated(jobs []*Job, now time.Time, retention time.Duration, newest int) (old []*Job) {
@@ -96,12 +100,12 @@ func outdated(jobs []*Job, now time.Time, retention time.Duration, newest int) (
 	jobs = slices.DeleteFunc(slices.Clone(jobs), (*Job).Open)
 	slices.SortFunc(jobs, func(a, b *Job) int { return finished(b).Compare(finished(a)) })
 	done := 0
-	for _, job := range jobs {
+	for i, job := range jobs {
 		age := now.Sub(finished(job))
 		if job.State == JobDone {
 			done++
 		}
-		if age > retention || job.State == JobDone && done > newest && age > receiptsOutlive {
+		if age > retention || job.State == JobDone && done > newest && age > receiptsOutlive || i >= muchTooMany*max(newest, 100) {
 			old = append(old, job)
 		}
 	}

@@ -67,6 +67,20 @@ func TestOutdatedJobs(t *testing.T) {
 	}
 }
 
+// However young they are, and however they ended: some thousand an hour would fill the store long before they are old.
+func TestTooManyFinishedJobs(t *testing.T) {
+	now := time.Now()
+	var jobs []*Job
+	for i := range muchTooMany*200 + 50 {
+		at := now.Add(-time.Duration(i) * time.Second)
+		jobs = append(jobs, &Job{ID: fmt.Sprint(i), State: []JobState{JobDone, JobFailed, JobCancelled}[i%3], FinishedAt: &at})
+	}
+	old := outdated(jobs, now, 7*24*time.Hour, 200)
+	if len(old) != 50 || old[0].ID != fmt.Sprint(muchTooMany*200) {
+		t.Errorf("%d are outdated, from %s on", len(old), old[0].ID)
+	}
+}
+
 func TestHouseIsKeptInTheBackground(t *testing.T) {
 	t.Parallel()
 	s := openEmbedded(t, func(o *Options) { o.JobRetention, o.Housekeeping = time.Nanosecond, 10*time.Millisecond })

@@ -243,7 +243,16 @@ func TestListsAreSnapshots(t *testing.T) {
 			t.Errorf("a list changed under its reader: %s", got)
 		}
 	}
-	if got := names(s.Mirror().Containers()); got != "a new, b second, c new" {
+	now := s.Mirror().Containers()
+	if got := names(now); got != "a new, b second, c new" {
 		t.Errorf("now: %s", got)
+	}
+	update(t, s, func(tx *Tx) error { return errors.Join(tx.DeleteContainer("a"), tx.DeleteContainer("b")) }) // from the front
+	put("e", "last")
+	if got := names(now); got != "a new, b second, c new" {
+		t.Errorf("a list changed under its reader: %s", got)
+	}
+	if got := names(s.Mirror().Containers()); got != "c new, e last" {
+		t.Errorf("in the end: %s", got)
 	}
 }

@@ -372,7 +372,7 @@ func TestWhatPasses(t *testing.T) {
 			t.Errorf("%v is %v", err, class)
 		}
 	}
-	if class := etcdClass(status.Error(codes.ResourceExhausted, "trying to send message larger than max (3000000 vs. 2097152)")); class != errdefs.ErrExhausted {
+	if class := etcdClass(status.Error(codes.ResourceExhausted, "trying to send message larger than max (3000000 vs. 2097152)")); !errors.Is(class, ErrTooLarge) {
 		t.Errorf("a message that is too large is %v", class)
 	}
 	if class := etcdClass(errors.New("ours")); class != errdefs.ErrInternal {

@@ -31,7 +31,15 @@ func (l *list[T]) put(record *T) {
 }
 
 func (l *list[T]) remove(id string) {
-	if at, found := l.find(id); found {
+	at, found := l.find(id)
+	switch {
+	case !found:
+	case at == 0: // the oldest, as sweeps remove them by the thousand: nothing moves, and what a reader holds stays as it is
+		if !l.lent.Load() {
+			l.items[0] = nil
+		}
+		l.items = l.items[1:]
+	default:
 		l.own()
 		l.items = slices.Delete(l.items, at, at+1)
 	}

@@ -46,7 +46,7 @@ var (
 // goroutine; a panic in it ends the process.
 //
 // An error of fn is returned as it is, and nothing is written. Otherwise: errdefs.ErrBusy when conflicts do not end,
-// errdefs.ErrExhausted when the transaction is larger than etcd takes (nothing was sent) or etcd's quota is used up,
+// ErrTooLarge when the transaction is larger than etcd takes (nothing was sent), ErrFull when etcd's quota is used up,
 // errdefs.ErrUnavailable when etcd or ctx cuts it off. In that last case any revision but 0 means that it is written and
 // only the mirror is behind; with 0 nothing is written, unless the error is ErrOutcomeUnknown: etcd's answer was lost, and
 // Update could not find out for as long again. errdefs.ErrCorrupt means that etcd turned out to hold another store than
@@ -280,10 +280,10 @@ func (tx *Tx) checkLimits() error {
 	}
 	if operations > maxOperations {
 		return fmt.Errorf("update: %d keys read and %d written, %d together are the limit: %w",
-			len(tx.reads), len(tx.writes), maxOperations, errdefs.ErrExhausted)
+			len(tx.reads), len(tx.writes), maxOperations, ErrTooLarge)
 	}
 	if bytes > maxBytes {
-		return fmt.Errorf("update: a transaction of %d bytes, %d are the limit: %w", bytes, maxBytes, errdefs.ErrExhausted)
+		return fmt.Errorf("update: a transaction of %d bytes, %d are the limit: %w", bytes, maxBytes, ErrTooLarge)
 	}
 	return nil
 }
