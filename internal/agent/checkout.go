@@ -281,9 +281,13 @@ func (r *run) displace(ctx context.Context, current, aside string) error {
 		}
 	}
 	if mounted {
-		return errdefs.New(errdefs.ErrBusy, "", "dataset %s is still mounted", current)
+		return stillMounted(current)
 	}
 	return err
+}
+
+func stillMounted(dataset string) error {
+	return errdefs.New(errdefs.ErrBusy, "", "The container's files are still in use on the host").WithCause(fmt.Errorf("dataset %s is mounted", dataset))
 }
 
 // swapBack undoes swap: the displaced generation is current again, the new one where it was before.
@@ -294,12 +298,12 @@ func (r *run) swapBack(ctx context.Context) error {
 		return err
 	}
 	if swapped && r.job.Generation.Marker.GUID == 0 {
-		return errdefs.New(errdefs.ErrInternal, "", "the journal is older than %s: the generation there was finished later", current)
+		return errdefs.New(errdefs.ErrInternal, "", "The operation went further than its record says").WithCause(fmt.Errorf("the generation at %s was finished later", current))
 	}
 	aside := generationDataset(r.job.ID)
 	if _, err := r.pool.Dataset(ctx, aside); swapped && r.job.Kind != store.JobCopy && errors.Is(err, errdefs.ErrNotFound) {
 		// Without the old generation the new one is all there is; it stays.
-		return errdefs.New(errdefs.ErrInternal, "", "the displaced generation %s is gone", aside)
+		return errdefs.New(errdefs.ErrInternal, "", "The files that the container had before are gone").WithCause(fmt.Errorf("displaced generation %s", aside))
 	}
 	if swapped {
 		if err := r.end(ctx, InstanceName(r.job.ContainerID)); err != nil {
@@ -331,7 +335,7 @@ func (r *run) incomingUnmounted(ctx context.Context, aside string) error {
 		return nil
 	}
 	if err == nil && mounted {
-		err = errdefs.New(errdefs.ErrBusy, "", "dataset %s is still mounted", incomingDataset(r.job.ID))
+		err = stillMounted(incomingDataset(r.job.ID))
 	}
 	return err
 }
@@ -374,7 +378,7 @@ func (r *run) start(ctx context.Context, toRun bool) error {
 		return nil
 	}
 	if instance.Status == InstanceError { // it may be starting already, by an attempt whose answer was lost, on a host that is busy
-		return errdefs.New(errdefs.ErrAborted, "", "the runtime reports a state of error of instance %s", InstanceName(r.job.ContainerID))
+		return errdefs.New(errdefs.ErrAborted, "", "The host reports that the container is in a state of error")
 	}
 	if err := r.limitRoot(ctx, instance); err != nil {
 		return err

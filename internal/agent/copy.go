@@ -111,6 +111,7 @@ func copyRecord(source store.Container, request CopyRequest, own store.Container
 	own.Color = randomColor()
 	own.Image = source.Image
 	own.AI, own.HoodyKit, own.DevKit, own.Autostart, own.Ramdisk = source.AI, source.HoodyKit, source.DevKit, source.Autostart, source.Ramdisk
+	own.RamdiskScope = source.RamdiskScope
 	own.Env = source.Env
 	own.Config = source.Config
 	own.InheritedKeys = inheritedKeys(source)

@@ -136,7 +136,7 @@ func (r *run) removeHalfMade(ctx context.Context) error {
 	if err := r.removeInstance(ctx); err != nil {
 		return err
 	}
-	return errdefs.New(errdefs.ErrAborted, "", "the making of instance %s was cut off", InstanceName(r.job.ContainerID))
+	return errdefs.New(errdefs.ErrAborted, "", "The making of the container was cut off")
 }
 
 func (r *run) prepareCreated(ctx context.Context) error {

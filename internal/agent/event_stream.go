@@ -20,6 +20,7 @@ type StreamItem struct {
 	Event    *store.Event
 	Progress *store.Job
 	Missed   bool
+	Position string // with Missed: where the stream goes on from; empty for the beginning
 }
 
 // StreamEvents delivers the events that the caller may see at the moment they are delivered, as they happen, and the
@@ -78,10 +79,22 @@ func (a *Agent) openStream(caller Caller, filter EventFilter, after string) *eve
 		}
 		return s
 	}
-	var known bool
-	s.pending, known = mirror.EventsAfter(after)
-	s.missed = !known
+	s.missed = !s.goOn()
 	return s
+}
+
+// goOn looks for what came behind the position, and tells whether that is known. A position past all that there is comes from a store that was
+// put back or made anew: from there on nothing would ever be behind it.
+func (s *eventStream) goOn() (known bool) {
+	mirror := s.agent.store.Mirror()
+	if s.pending, known = mirror.EventsAfter(s.position); known || len(s.pending) > 0 {
+		return known
+	}
+	s.position = ""
+	if all := mirror.Events(); len(all) > 0 {
+		s.position = all[len(all)-1].Position
+	}
+	return false
 }
 
 // next waits for something that the caller may see.
@@ -94,7 +107,7 @@ func (s *eventStream) next(ctx context.Context) (StreamItem, error) {
 		}
 		if s.missed {
 			s.missed = false
-			return StreamItem{Missed: true}, nil
+			return StreamItem{Missed: true, Position: s.position}, nil
 		}
 		if event := s.nextPending(); event != nil {
 			return StreamItem{Event: event}, nil
@@ -138,9 +151,8 @@ func (s *eventStream) nextPending() *store.Event {
 // given up because this stream was slow.
 func (s *eventStream) take(change store.Change) *store.Job {
 	if change.Resync || change.Kind == store.KindEvent {
-		var known bool
-		s.pending, known = s.agent.store.Mirror().EventsAfter(s.position)
-		s.missed = change.Resync && !known && s.position != ""
+		began := s.position == ""
+		s.missed = !s.goOn() && change.Resync && !began
 		return nil
 	}
 	_, job := store.Records[store.Job](change)

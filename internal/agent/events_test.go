@@ -187,6 +187,26 @@ func TestAStreamResumesAnywhere(t *testing.T) {
 	}
 }
 
+// After the store was made anew, positions start low again: who comes with one of before is told so, once, and hears what happens from then on.
+func TestAStreamGoesOnAfterAPositionOfAnotherStore(t *testing.T) {
+	f := newFleet(t, 1)
+	here := f.servers[0]
+	f.catchUp()
+	next, stop := f.stream(here, caller, agent.EventFilter{}, "00000fffffffffff-0")
+	defer stop()
+	item, err := next()
+	f.must(err)
+	all, err := here.agent.Events(f.ctx, caller, agent.EventQuery{Ascending: true})
+	f.must(err)
+	if last := all.Events[len(all.Events)-1].Position; !item.Missed || item.Position != last {
+		t.Fatalf("%+v, want a gap that ends at %s", item, last)
+	}
+	f.newProject("later")
+	if item, err = next(); err != nil || item.Event == nil {
+		t.Errorf("after the gap: %+v, %v", item, err)
+	}
+}
+
 func TestAStreamTellsEventsAndProgressAsTheyHappen(t *testing.T) {
 	f := newFleet(t, 2)
 	here, there := f.servers[0], f.servers[1]

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
@@ -32,7 +33,7 @@ func (r *run) ownInstance(ctx context.Context) error {
 		return err
 	}
 	if instance.ContainerID != r.job.ContainerID {
-		return errdefs.New(errdefs.ErrAlreadyExists, "", "instance %s exists and is not this agent's", instance.Name)
+		return errdefs.New(errdefs.ErrAlreadyExists, "", "The host has another instance in the container's place").WithCause(fmt.Errorf("instance %s is not this agent's", instance.Name))
 	}
 	return nil
 }

@@ -78,6 +78,19 @@ func TestARequestWithAKeyCountsOnce(t *testing.T) {
 	}
 }
 
+func TestRepetitionsOfWhatIsGone(t *testing.T) {
+	f := newFleet(t, 1)
+	here := f.servers[0]
+	once := agent.Caller{UserID: owner, Once: &agent.Once{Scope: "projects", Key: "k", Digest: "d"}}
+	made, err := here.agent.CreateProject(f.ctx, once, agent.CreateProjectRequest{Alias: "once"})
+	f.must(err)
+	f.must(second(here.agent.DeleteProject(f.ctx, caller, made.ID)))
+	again := agent.Caller{UserID: owner, Once: &agent.Once{Scope: "projects", Key: "k", Digest: "d"}}
+	if _, err := here.agent.CreateProject(f.ctx, again, agent.CreateProjectRequest{Alias: "once"}); code(err) != "PROJECT_NOT_FOUND" {
+		t.Errorf("%v, want PROJECT_NOT_FOUND", err)
+	}
+}
+
 func TestARepetitionShowsNothingToWhoLostSight(t *testing.T) {
 	f := newFleet(t, 1)
 	here := f.servers[0]

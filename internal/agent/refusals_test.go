@@ -40,7 +40,9 @@ type refusal struct {
 }
 
 // notHere are documented answers, 4xx, that no request causes in this test.
-var notHere = map[string]string{}
+var notHere = map[string]string{
+	"createProject 404": "a repetition of one whose project is gone: TestRepetitionsOfWhatIsGone",
+}
 
 // refusalScene is the scene of the matrix, behind real tokens, with whatever can be in the way of a request.
 type refusalScene struct {

@@ -199,7 +199,7 @@ func (r *run) missing(ctx context.Context, owner string, manifest Manifest) (ste
 	theirs := lineage.Locate(heldByOthers(inventory, owner))
 	for _, step := range steps {
 		if name, taken := theirs[step.GUID]; taken {
-			return nil, inventory, errdefs.New(errdefs.ErrPermissionDenied, "", "snapshot %s is here already and belongs to somebody else", step.GUID).WithCause(fmt.Errorf("held as %s", name))
+			return nil, inventory, errdefs.New(errdefs.ErrPermissionDenied, "", "The target server has a snapshot of the source already, which belongs to somebody else").WithCause(fmt.Errorf("snapshot %s is held as %s", step.GUID, name))
 		}
 	}
 	return steps, inventory, nil

@@ -16,6 +16,7 @@ import (
 
 const (
 	maxMeasured  = 100 // containers in one request between agents
+	askedAtOnce  = 16  // of a project's containers in one request, so that what takes its time ends within statsTimeout
 	maxMeasuring = 4   // instances measured at a time: the runtime starts processes for each
 	statsTimeout = 10 * time.Second
 )
@@ -115,7 +116,7 @@ func (a *Agent) ProjectStats(ctx context.Context, caller Caller, id string) (Pro
 	group, ctx := errgroup.WithContext(ctx)
 	for server, ids := range byServer {
 		group.Go(func() error {
-			for some := range slices.Chunk(ids, maxMeasured) {
+			for some := range slices.Chunk(ids, askedAtOnce) {
 				measured, err := a.measuredOn(ctx, server, some)
 				if err != nil {
 					return err

@@ -28,13 +28,18 @@ func (a *Agent) Users(_ context.Context, caller Caller, query ListQuery) (UserPa
 }
 
 // User returns one of them.
-func (a *Agent) User(_ context.Context, caller Caller, id string) (store.User, error) {
+func (a *Agent) User(ctx context.Context, caller Caller, id string) (store.User, error) {
 	if !caller.Operator {
 		return store.User{}, insufficientPermissions()
 	}
 	user, ok := a.store.Mirror().User(id)
-	if !ok {
-		return store.User{}, resourceNotFound("User")
+	if !ok { // another agent may have just registered it
+		if _, err := a.store.Barrier(ctx); err != nil {
+			return store.User{}, err
+		}
+		if user, ok = a.store.Mirror().User(id); !ok {
+			return store.User{}, resourceNotFound("User")
+		}
 	}
 	return *user, nil
 }

@@ -111,7 +111,7 @@ func (w eventWriter) item(item agent.StreamItem) error {
 	case item.Progress != nil:
 		return w.event("", "container.operation.progress", operationProgressView(*item.Progress))
 	case item.Missed:
-		return w.event("", "reset", struct{}{})
+		return w.event(item.Position, "reset", struct{}{})
 	default:
 		return w.write(": alive\n\n")
 	}
