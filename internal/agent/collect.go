@@ -336,14 +336,22 @@ type heldVersion struct {
 // pruneTombstones removes from the tombstones of this server what is gone from the pool, and what a container lists: deleting
 // that one leaves a tombstone of its own.
 func (c *collection) pruneTombstones(ctx context.Context, records store.References, held map[lineage.GUID]bool) error {
+	if !slices.ContainsFunc(records.Tombstones, func(t store.Tombstone) bool { return t.ServerID == c.serverID }) {
+		return nil
+	}
 	here := make(map[string]bool)
 	for _, container := range records.Containers {
-		here[container.ID] = container.ServerID == c.serverID
+		if container.ServerID == c.serverID {
+			here[container.ID] = true
+		}
 	}
 	listed := make(map[lineage.GUID]bool)
 	for _, history := range records.Histories {
+		if !here[history.ContainerID] { // of a fleet's there may be a million
+			continue
+		}
 		for _, snapshot := range history.Snapshots {
-			listed[snapshot.GUID] = listed[snapshot.GUID] || here[history.ContainerID]
+			listed[snapshot.GUID] = true
 		}
 	}
 	over := func(guid lineage.GUID) bool { return !held[guid] || listed[guid] }

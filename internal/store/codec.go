@@ -9,7 +9,7 @@ import (
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
 )
 
-// Records are JSON: an admin with etcdctl can read them, and fields may be added without a migration.
+// Records are JSON: an admin with etcdctl can read them, and fields may be added without a migration (see carried).
 
 func encode(what string, record any) (string, error) {
 	data, err := json.Marshal(record)
@@ -36,16 +36,20 @@ type jobHead struct {
 
 // encodeJob returns the value of the job's head and, unless the job has none, that of its history.
 func encodeJob(job Job) (head, history string, err error) {
-	stored := jobHead{Job: job}
-	stored.History = nil
+	known := ""
 	if len(job.History) > 0 {
 		if history, err = encode("history of job "+job.ID, job.History); err != nil {
 			return "", "", err
 		}
-		stored.HistoryDigest = digest(history)
+		known = digest(history)
 	}
-	head, err = encode("job "+job.ID, stored)
+	head, err = encode("job "+job.ID, headOf(job, known))
 	return head, history, err
+}
+
+func headOf(job Job, historyDigest string) jobHead {
+	job.History = nil
+	return jobHead{Job: job, HistoryDigest: historyDigest}
 }
 
 // decodeJob puts a job together again. history is asked for only when the job has one.

@@ -1,7 +1,9 @@
 package store
 
 import (
+	"encoding/json"
 	"fmt"
+	"reflect"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
@@ -75,7 +77,11 @@ func putRecord[T any](tx *Tx, kind Kind, id string, record T) error {
 	if err != nil {
 		return err
 	}
-	tx.put(tx.keys.record(kind, id), value)
+	key := tx.keys.record(kind, id)
+	if value, err = carried[T](tx.get(key), value); err != nil {
+		return err
+	}
+	tx.put(key, value)
 	return nil
 }
 
@@ -160,21 +166,35 @@ func (tx *Tx) PutJob(job Job) error {
 	if err := checkJobID(job.ServerID, job.ID); err != nil {
 		return err
 	}
+	path := jobPath(job.ServerID, job.ID)
+	headKey, historyKey := tx.keys.record(KindJob, path), tx.keys.record(kindJobHistory, path)
+	was := tx.get(headKey)
 	head, history, err := encodeJob(job)
 	if err != nil {
 		return err
 	}
-	path := jobPath(job.ServerID, job.ID)
-	headKey, historyKey := tx.keys.record(KindJob, path), tx.keys.record(kindJobHistory, path)
-	if was := historyDigest(tx.get(headKey)); was != historyDigest(head) {
-		if history == "" {
+	if digestWas := historyDigest(was); digestWas != historyDigest(head) {
+		switch {
+		case history == "":
 			tx.remove(historyKey)
-		} else {
+		case digestWas != "" && sameHistory(tx.get(historyKey), job.History): // in the words of a later version
+			if head, err = encode("job "+job.ID, headOf(job, digestWas)); err != nil {
+				return err
+			}
+		default:
 			tx.put(historyKey, history)
 		}
 	}
+	if head, err = carried[jobHead](was, head); err != nil {
+		return err
+	}
 	tx.put(headKey, head)
 	return nil
+}
+
+func sameHistory(stored string, history []Snapshot) bool {
+	var known []Snapshot
+	return json.Unmarshal([]byte(stored), &known) == nil && reflect.DeepEqual(known, history)
 }
 
 // DeleteJob removes the job; a missing one is fine.

@@ -18,7 +18,9 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
+	"go.etcd.io/etcd/pkg/v3/featuregate"
 	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/features"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
@@ -168,6 +170,15 @@ func (s *Server) config(opts Options) (*embed.Config, error) {
 	config.AutoCompactionRetention = cmp.Or(opts.Compaction, DefaultCompaction).String()
 	config.BootstrapDefragThresholdMegabytes = defragAtBootMiB
 	config.UnsafeNoFsync = opts.Unsynced
+
+	// Else every start gives all leases their whole time again, and where there is one a day those of a day never end.
+	gate, ok := config.ServerFeatureGate.(featuregate.MutableFeatureGate)
+	if !ok {
+		return nil, fmt.Errorf("embedded etcd: its features cannot be chosen: %w", errdefs.ErrInternal)
+	}
+	if err := gate.SetFromMap(map[string]bool{string(features.LeaseCheckpoint): true, string(features.LeaseCheckpointPersist): true}); err != nil {
+		return nil, fmt.Errorf("embedded etcd: %w", err)
+	}
 
 	config.GRPCAdditionalServerOptions = []grpc.ServerOption{endStreamsWith(s.streams)}
 	config.AuthToken = "" // no users here: the directory's mode and client certificates say who may connect
