@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	sdnotify "github.com/coreos/go-systemd/v22/daemon"
@@ -16,6 +17,12 @@ func (s supervisor) ready() { s.send(sdnotify.SdNotifyReady) }
 
 // stopping says that the agent ends on purpose.
 func (s supervisor) stopping() { s.send(sdnotify.SdNotifyStopping) }
+
+// startingStill says that the start takes its time and is not to be cut off for that for so long. What an agent waits for is no nearer when it is
+// started again.
+func (s supervisor) startingStill(longer time.Duration) {
+	s.send(fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", longer.Microseconds()))
+}
 
 // status is the line that systemctl status shows.
 func (s supervisor) status(text string) { s.send("STATUS=" + text) }

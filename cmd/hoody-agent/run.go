@@ -156,6 +156,9 @@ func supervise(ctx context.Context, d daemon, n *node, servers *servers, reloads
 		return nil
 	})
 	group.Go(func() error { d.health.Watch(work, n.checks...); return nil })
+	d.health.Set(health.Starting, &health.Problem{
+		Blocks: true, Text: "the server is not registered yet", Hint: "it registers as soon as the store takes writes; until then requests about it are refused",
+	})
 	group.Go(servers.serve)
 	group.Go(func() error {
 		for {
@@ -170,6 +173,7 @@ func supervise(ctx context.Context, d daemon, n *node, servers *servers, reloads
 	group.Go(func() error {
 		<-running.Done()
 		d.log.Info("stopping")
+		d.health.Set(health.Stopping, &health.Problem{Blocks: true, Text: "the agent is stopping", Hint: "ask again when it has started"})
 		systemd.stopping()
 		servers.shutdown()
 		stopWork()
@@ -180,12 +184,11 @@ func supervise(ctx context.Context, d daemon, n *node, servers *servers, reloads
 	// Watches the shutdown, too. Nobody waits for it: hanging in alive is what it is there to show.
 	go systemd.watch(watching, n.alive)
 
-	select {
-	case <-n.ready:
+	if awaitReady(running, n.ready, systemd) {
+		d.health.Set(health.Starting, nil)
 		systemd.ready()
 		systemd.status("serving on " + servers.address())
 		d.log.Info("serving", zap.String("api", servers.address()))
-	case <-running.Done():
 	}
 
 	err := waitWithin(work, group, d.cfg.Operations.ShutdownTimeout)
@@ -193,6 +196,23 @@ func supervise(ctx context.Context, d daemon, n *node, servers *servers, reloads
 		d.log.Info("stopped")
 	}
 	return err
+}
+
+// awaitReady tells whether the agent got ready before ctx ended. That may take as long as a store that takes no writes.
+func awaitReady(ctx context.Context, ready <-chan struct{}, systemd supervisor) bool {
+	const extendEvery, extendBy = 30 * time.Second, 90 * time.Second
+	extend := time.NewTicker(extendEvery)
+	defer extend.Stop()
+	for {
+		select {
+		case <-ready:
+			return true
+		case <-ctx.Done():
+			return false
+		case <-extend.C:
+			systemd.startingStill(extendBy)
+		}
+	}
 }
 
 // waitWithin waits for the group; once the work has been told to stop, no longer than limit.

@@ -122,6 +122,16 @@ func (n node) whole() *node {
 	return &n
 }
 
+func readiness(t *testing.T, cfg config.Config) int {
+	t.Helper()
+	answer, err := http.Get("http://" + cfg.API.Listen + "/readyz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = answer.Body.Close()
+	return answer.StatusCode
+}
+
 func TestLifeOfADaemon(t *testing.T) {
 	cfg := testConfig(t)
 	told := systemd(t)
@@ -149,8 +159,14 @@ func TestLifeOfADaemon(t *testing.T) {
 	if got := <-told; got != "WATCHDOG=1" {
 		t.Errorf("before it is ready the daemon says %s", got)
 	}
+	if status := readiness(t, cfg); status != http.StatusServiceUnavailable {
+		t.Errorf("before it is ready /readyz says %d", status)
+	}
 	close(ready)
 	await(t, told, "READY=1")
+	if status := readiness(t, cfg); status != http.StatusOK {
+		t.Errorf("when it is ready /readyz says %d", status)
+	}
 	await(t, told, "STATUS=serving on "+cfg.API.Listen)
 	await(t, told, "WATCHDOG=1")
 	await(t, told, "WATCHDOG=1")

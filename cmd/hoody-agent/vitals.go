@@ -48,11 +48,12 @@ type vitals struct {
 	findings    func() []agent.Finding // degraded first, if it is
 	credentials *pki.Credentials       // nil for an agent that needs none
 
-	mu    sync.Mutex
-	pool  admin.Pool
-	etcd  store.Condition // zero while it does not answer
-	gc    error           // how the last garbage collection ended
-	lease bool            // has been held
+	mu             sync.Mutex
+	pool           admin.Pool
+	etcd           store.Condition // zero while it does not answer
+	gc             error           // how the last garbage collection ended
+	lastCollection time.Time       // or the first attempt
+	lease          bool            // has been held
 }
 
 const (
@@ -218,10 +219,34 @@ func firstToRenew(certificates map[string]expiry, now time.Time) (first string) 
 	return first
 }
 
+// putOffTooLong is for how long collections may be put off one after the other: garbage grows meanwhile.
+const putOffTooLong = 6 * time.Hour
+
 // collected takes note of a garbage collection.
 func (v *vitals) collected(report agent.Report, err error) {
-	if report.DryRun || err == nil && report.ReadOnly != "" || errors.Is(err, errdefs.ErrBusy) { // put off, not failed
+	v.collectedAt(time.Now(), report, err)
+}
+
+func (v *vitals) collectedAt(now time.Time, report agent.Report, err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.lastCollection.IsZero() {
+		v.lastCollection = now
+	}
+	switch {
+	case report.DryRun:
 		return
+	case err == nil && report.ReadOnly != "":
+		v.gc = nil // another state says why it is
+		return
+	case errors.Is(err, errdefs.ErrBusy): // put off, not failed
+		if since := now.Sub(v.lastCollection); since > putOffTooLong {
+			v.gc = fmt.Errorf("put off for %s by operations: %w", since.Round(time.Minute), err)
+		}
+		return
+	}
+	if err == nil {
+		v.lastCollection = now
 	}
 	removed := make(map[string]int)
 	if err == nil {
@@ -232,8 +257,6 @@ func (v *vitals) collected(report agent.Report, err error) {
 		}
 	}
 	v.d.metrics.Collected(removed, report.Freed, err)
-	v.mu.Lock()
-	defer v.mu.Unlock()
 	v.gc = err
 }
 

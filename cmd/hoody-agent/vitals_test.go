@@ -239,3 +239,29 @@ func TestTheAuthoritysEndIsToldEarly(t *testing.T) {
 		t.Errorf("%+v", found)
 	}
 }
+
+// Collections that are put off every time let garbage grow as failed ones do.
+func TestCollectionsThatArePutOffForLong(t *testing.T) {
+	v := &vitals{d: daemon{metrics: newMetrics(build{})}}
+	began := time.Now()
+	failing := func() bool { return len(v.lookAtCollection(t.Context())) > 0 }
+	for _, step := range []struct {
+		after  time.Duration
+		report agent.Report
+		err    error
+		want   bool
+	}{
+		{0, agent.Report{}, errdefs.ErrBusy, false},
+		{5 * time.Hour, agent.Report{}, errdefs.ErrBusy, false},
+		{7 * time.Hour, agent.Report{}, errdefs.ErrBusy, true},
+		{8 * time.Hour, agent.Report{}, nil, false},
+		{9 * time.Hour, agent.Report{}, errdefs.ErrBusy, false},
+		{10 * time.Hour, agent.Report{}, errdefs.ErrInternal, true},
+		{11 * time.Hour, agent.Report{ReadOnly: "not trusted"}, nil, false},
+	} {
+		v.collectedAt(began.Add(step.after), step.report, step.err)
+		if failing() != step.want {
+			t.Errorf("after %s: failing %t, want %t", step.after, failing(), step.want)
+		}
+	}
+}

@@ -15,6 +15,8 @@ type Code string
 
 // The states. docs/operations.md has the runbook of each.
 const (
+	Starting            Code = "starting" // and Stopping: passing states of every life, which are not logged
+	Stopping            Code = "stopping"
 	StoreUnreachable    Code = "store_unreachable"
 	LeaseLost           Code = "lease_lost"
 	StoreUntrusted      Code = "store_untrusted"
@@ -32,10 +34,12 @@ const (
 // Codes lists all states there are.
 func Codes() []Code {
 	return []Code{
-		StoreUnreachable, LeaseLost, StoreUntrusted, PoolUnreachable, PoolNotOnline, PoolNearlyFull, IncusUnreachable,
+		Starting, Stopping, StoreUnreachable, LeaseLost, StoreUntrusted, PoolUnreachable, PoolNotOnline, PoolNearlyFull, IncusUnreachable,
 		CertificateExpiring, GCFailing, Draining, OutOfOrder, StoreDegraded,
 	}
 }
+
+func (c Code) passing() bool { return c == Starting || c == Stopping }
 
 // Problem is what a degraded state is like at the moment.
 type Problem struct {
@@ -74,8 +78,8 @@ func (r *Registry) Set(code Code, problem *Problem) {
 	defer r.mu.Unlock()
 	was, held := r.states[code]
 	if problem == nil {
-		if held {
-			delete(r.states, code)
+		delete(r.states, code)
+		if held && !code.passing() {
 			r.log.Info("recovered", zap.String("code", string(code)), zap.Duration("after", r.now().Sub(was.Since)))
 		}
 		return
@@ -83,6 +87,8 @@ func (r *Registry) Set(code Code, problem *Problem) {
 	state := State{Code: code, Text: problem.Text, Hint: problem.Hint, Blocks: problem.Blocks, Since: was.Since}
 	if !held {
 		state.Since = r.now().UTC()
+	}
+	if !held && !code.passing() {
 		r.log.Warn("degraded", zap.String("code", string(code)), zap.String("text", problem.Text), zap.String("hint", problem.Hint))
 	}
 	r.states[code] = state
