@@ -319,10 +319,16 @@ func (c *collection) conclude(ctx context.Context) error {
 	return errors.Join(c.pruneTombstones(ctx, records, held), c.forgetRecovery(ctx, inventory))
 }
 
-// forgetRecovery takes the note of a recovery off the pool once it counts no more. Until the clock is believed after a start, it would count again.
+// forgetRecovery notes when a recovery was, and takes that off the pool once it counts no more; both once the clock is believed after a start.
 func (c *collection) forgetRecovery(ctx context.Context, inventory lineage.Inventory) error {
-	recovered, noted := recoveredAt(inventory)
-	if !noted || !c.clockSteady.Load() || c.now().Sub(recovered) <= basesAfterRecovery {
+	if !c.clockSteady.Load() {
+		return nil
+	}
+	now := c.now()
+	if parent, _ := inventory.Dataset(poolParent); parent.Properties[propertyRecovered] == recoveredJustNow {
+		return c.pool.SetProperties(ctx, poolParent, Properties{propertyRecovered: now.Format(time.RFC3339)})
+	}
+	if recovered, noted := recoveredAt(inventory, now); !noted || now.Sub(recovered) <= basesAfterRecovery {
 		return nil
 	}
 	return c.pool.SetProperties(ctx, poolParent, Properties{propertyRecovered: ""})

@@ -98,8 +98,8 @@ func (i *inspection) add(code, object, hint, format string, args ...any) {
 
 // container looks at one container's instance and files.
 func (i *inspection) container(s scene, container store.Container, instances []Instance) {
-	if container.Status == store.StatusFailed && !isLossReason(container.FailureReason) {
-		return // it failed for another reason, and may never have had either
+	if container.Status == store.StatusFailed && !isLossReason(container.FailureReason) && container.Generation == (store.Generation{}) {
+		return // it failed for another reason, and has never had either
 	}
 	name := InstanceName(container.ID)
 	instanceExists := false
@@ -133,9 +133,16 @@ func (i *inspection) container(s scene, container store.Container, instances []I
 	switch {
 	case reason != "" && (container.Status != store.StatusFailed || container.FailureReason != reason):
 		i.failed[container.ID] = reason
-	case reason == "" && container.Status == store.StatusFailed:
+	case reason == "" && container.Status == store.StatusFailed && recoverable(container, dataset):
 		i.found = append(i.found, container.ID)
 	}
+}
+
+// recoverable tells whether a failed container of which nothing is gone works again: one whose operation could not be undone does if the
+// generation in place is the recorded one.
+func recoverable(container store.Container, current lineage.Dataset) bool {
+	_, inPlace := markerOf(current, container.Generation)
+	return isLossReason(container.FailureReason) || inPlace
 }
 
 // lossReason is why a container fails of which the instance or the files are not there; empty when both are.

@@ -201,8 +201,12 @@ func (a *Agent) regain(ctx context.Context, id string) error {
 	if err != nil || !settled(status) {
 		return err
 	}
+	current, err := a.pool.Dataset(ctx, ContainerDataset(id))
+	if err != nil {
+		return err
+	}
 	return a.changeIdle(ctx, id, func(container *store.Container) {
-		if isLossReason(container.FailureReason) {
+		if container.Status == store.StatusFailed && recoverable(*container, current) {
 			container.Status, container.FailureReason = status, ""
 		}
 	})

@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"errors"
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -167,4 +168,32 @@ func TestAStateThatNoEventTold(t *testing.T) {
 	f.must(err)
 	f.must(here.agent.LookAround(f.ctx))
 	f.settled(box.ID, store.StatusStopped)
+}
+
+// An operation that could be neither done nor undone leaves a failed container. Once its files are back in place it works again.
+func TestAContainerWhoseUndoFailedComesBack(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1)
+	here := f.servers[0]
+	source := f.states(here)
+	var aside string
+	here.setFault(func(op, object string) error {
+		switch {
+		case op == "start:before":
+			return errdefs.New(errdefs.ErrFailedPrecondition, "", "it does not start")
+		case op == "rename:before" && strings.HasPrefix(object, "hoody/generations/"):
+			aside = object
+			return fmt.Errorf("rename %s: I/O error: %w", object, errdefs.ErrInternal)
+		}
+		return nil
+	})
+	if err := second(here.agent.RestoreSnapshot(f.ctx, caller, source.ID, "two")); err == nil {
+		t.Fatal("restored")
+	}
+	f.settled(source.ID, store.StatusFailed)
+	here.setFault(nil)
+	f.must(here.pool.Rename(f.ctx, aside, agent.ContainerDataset(source.ID)))
+	f.must(here.agent.LookAround(f.ctx))
+	f.must(second(here.agent.Operate(f.ctx, caller, source.ID, agent.OperationStart, 0)))
+	f.holdsState(f.settled(source.ID, store.StatusRunning), "now")
 }

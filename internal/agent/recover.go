@@ -370,7 +370,7 @@ func (r *Recoverer) stamp(ctx context.Context) error {
 		return fmt.Errorf("stamp the store: %w", err)
 	}
 	properties := stampProperties(r.Store, r.Server.ID, revision)
-	properties[propertyRecovered] = r.now().Format(time.RFC3339)
+	properties[propertyRecovered] = recoveredJustNow // the first collection that believes its clock writes down when
 	if err := r.Pool.SetProperties(ctx, poolParent, properties); err != nil {
 		return fmt.Errorf("stamp the pool: %w", err)
 	}

@@ -109,7 +109,7 @@ func (m *markPhase) markContainers() {
 
 // markAfterRecovery marks as bases what copies elsewhere may stand on, for some time after this server's records were recovered.
 func (m *markPhase) markAfterRecovery(now time.Time, inventory lineage.Inventory) {
-	recovered, noted := recoveredAt(inventory)
+	recovered, noted := recoveredAt(inventory, now)
 	if !noted || now.Sub(recovered) > basesAfterRecovery {
 		return
 	}

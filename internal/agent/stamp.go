@@ -22,7 +22,7 @@ import (
 // propertyStamp is set on poolParent: "<store id>/<server id>/<store revision>", one property so that it changes at once.
 const propertyStamp = "hoody:stamp"
 
-// propertyRecovered is set on poolParent by a recovery: when it was, as RFC 3339 has it.
+// propertyRecovered is set on poolParent by a recovery: when it was, as RFC 3339 has it, or recoveredJustNow.
 const propertyRecovered = "hoody:recovered"
 
 // poolParent holds everything of the agent's own in the pool.
@@ -258,9 +258,15 @@ func (a *Agent) refuseSuspended(jobID string) error {
 	return nil
 }
 
-// recoveredAt is when the pool's records were last recovered, as long as that is noted on it.
-func recoveredAt(inventory lineage.Inventory) (at time.Time, noted bool) {
+// recoveredJustNow stands for the time of a recovery until there is a clock to believe: a host that was made anew may have none.
+const recoveredJustNow = "now"
+
+// recoveredAt is when the pool's records were last recovered, as long as that is noted on it; now where the time is still to be written down.
+func recoveredAt(inventory lineage.Inventory, now time.Time) (at time.Time, noted bool) {
 	parent, _ := inventory.Dataset(poolParent)
+	if parent.Properties[propertyRecovered] == recoveredJustNow {
+		return now, true
+	}
 	at, err := time.Parse(time.RFC3339, parent.Properties[propertyRecovered])
 	return at, err == nil
 }
