@@ -24,6 +24,7 @@ func (p *recoveryPlanner) merge(result *RecoveredContainer, file recordFile) {
 		result.container.JobID, result.container.PendingFreezes = record.JobID, record.PendingFreezes
 		history, kept = kept, history
 	}
+	p.takeGeneration(result, file.Container)
 	if file.Project.ID == record.ProjectID {
 		p.wantProject(file.Project) // grants and limits change without the container
 	}
@@ -45,6 +46,25 @@ func (p *recoveryPlanner) merge(result *RecoveredContainer, file recordFile) {
 	}
 	sortByAge(history.Snapshots)
 	result.history = history
+}
+
+// takeGeneration takes from a record what it says of the generation in place, if it knows that one and the chosen record does not: an old
+// store that went on for a while after it was put back may have the later record, and know nothing of the last checkouts.
+func (p *recoveryPlanner) takeGeneration(result *RecoveredContainer, other store.Container) {
+	current, exists := p.current(result.ID)
+	if _, known := markerOf(current, result.container.Generation); !exists || known {
+		return
+	}
+	if _, knows := markerOf(current, other.Generation); !knows {
+		return
+	}
+	container := &result.container
+	container.Generation, container.SyncBase, container.SyncedAt, container.IDMap = other.Generation, other.SyncBase, other.SyncedAt, other.IDMap
+	for _, key := range inheritedKeys(other) {
+		if key != container.SSHPublicKey && !slices.Contains(container.InheritedKeys, key) {
+			container.InheritedKeys = append(slices.Clip(container.InheritedKeys), key)
+		}
+	}
 }
 
 // lastChange is the latest that a record tells of.
@@ -145,7 +165,7 @@ func (p *recoveryPlanner) describeGeneration(result *RecoveredContainer, current
 	for _, snapshot := range slices.Backward(current.Snapshots) {
 		if strings.HasSuffix(snapshot.Name, lineage.MarkerSuffix) {
 			result.container.Generation = store.Generation{
-				Marker: store.SnapshotRef{GUID: snapshot.GUID, Name: snapshot.Name}, Base: p.baseOf(current),
+				Marker: store.SnapshotRef{GUID: snapshot.GUID, Name: snapshot.Name}, Base: p.baseOf(current, snapshot),
 			}
 			return true
 		}
@@ -153,8 +173,18 @@ func (p *recoveryPlanner) describeGeneration(result *RecoveredContainer, current
 	return false
 }
 
-// baseOf is the snapshot that a generation was checked out from; 0 for one that was made from an image.
-func (p *recoveryPlanner) baseOf(current lineage.Dataset) lineage.GUID {
+// baseOf is the snapshot that a generation was checked out from; 0 for one that was made from an image. Once promoted, the generation has it itself,
+// right before its marker.
+func (p *recoveryPlanner) baseOf(current lineage.Dataset, marker lineage.Snapshot) lineage.GUID {
+	var base lineage.Snapshot
+	for _, snapshot := range current.Snapshots {
+		if snapshot.CreateTXG < marker.CreateTXG && snapshot.CreateTXG >= base.CreateTXG {
+			base = snapshot
+		}
+	}
+	if base.GUID != 0 {
+		return base.GUID
+	}
 	dataset, short, ok := lineage.SplitSnapshot(current.Origin)
 	if !ok {
 		return 0

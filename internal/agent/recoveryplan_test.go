@@ -136,6 +136,36 @@ func TestRecoveryTurnsAutostartOnAgain(t *testing.T) {
 }
 
 // No snapshot that either side lists is dropped, apart from those that were deleted on purpose.
+// A store that was put back and went on for a while has the later record, and the file knows which generation is in place.
+func TestRecoveryTakesTheGenerationFromWhoKnowsIt(t *testing.T) {
+	facts := lostContainer()
+	filed := facts.files[recoveredID]
+	filed.Container.SyncBase, filed.Container.SSHPublicKey = 7, "ssh-ed25519 AAAAnew"
+	facts.files[recoveredID] = filed
+	facts.recorded(func(c *store.Container) {
+		c.UpdatedAt, c.SyncBase, c.SSHPublicKey = recoveryNow, 3, "ssh-ed25519 AAAAold"
+		c.Generation = store.Generation{Marker: store.SnapshotRef{GUID: 1}, Base: 2}
+	})
+	got := planRecovery(facts).Containers[0].container
+	if got.SyncBase != 7 || got.Generation != filed.Container.Generation || got.SSHPublicKey != "ssh-ed25519 AAAAold" {
+		t.Errorf("synced with %s, generation %+v, key %s", got.SyncBase, got.Generation, got.SSHPublicKey)
+	}
+	if len(got.InheritedKeys) != 1 || got.InheritedKeys[0] != "ssh-ed25519 AAAAnew" {
+		t.Errorf("keys to take out: %v", got.InheritedKeys)
+	}
+}
+
+// A promoted generation holds the snapshot that it was made from, right before its marker.
+func TestRecoveryFindsTheBaseOfAPromotedGeneration(t *testing.T) {
+	facts := lostContainer()
+	facts.files = nil
+	current := &facts.inventory.Datasets[0]
+	current.Snapshots = append([]lineage.Snapshot{{Name: "hoody-old", GUID: 3, CreateTXG: 80}, {Name: "hoody-b-freeze", GUID: 4, CreateTXG: 90}}, current.Snapshots...)
+	if got := planRecovery(facts).Containers[0].container.Generation; got.Base != 4 || got.Marker.GUID != 11 {
+		t.Errorf("generation %+v, want base 4", got)
+	}
+}
+
 func TestRecoveryMergesSnapshots(t *testing.T) {
 	facts := lostContainer()
 	facts.recorded(func(c *store.Container) { c.UpdatedAt = recoveryNow })
