@@ -198,11 +198,13 @@ func supervise(ctx context.Context, d daemon, n *node, servers *servers, reloads
 	return err
 }
 
-// awaitReady tells whether the agent got ready before ctx ended. That may take as long as a store that takes no writes.
+// awaitReady tells whether the agent got ready before ctx ended. It asks systemd for a quarter of an hour beyond the unit's time, for a store
+// that takes no writes; not for ever, since an upgrade waits for the start.
 func awaitReady(ctx context.Context, ready <-chan struct{}, systemd supervisor) bool {
-	const extendEvery, extendBy = 30 * time.Second, 90 * time.Second
+	const extendEvery, extendBy, extensions = 30 * time.Second, 90 * time.Second, 30
 	extend := time.NewTicker(extendEvery)
 	defer extend.Stop()
+	extended := 0
 	for {
 		select {
 		case <-ready:
@@ -210,7 +212,9 @@ func awaitReady(ctx context.Context, ready <-chan struct{}, systemd supervisor) 
 		case <-ctx.Done():
 			return false
 		case <-extend.C:
-			systemd.startingStill(extendBy)
+			if extended++; extended <= extensions {
+				systemd.startingStill(extendBy)
+			}
 		}
 	}
 }

@@ -237,7 +237,7 @@ func (v *vitals) collectedAt(now time.Time, report agent.Report, err error) {
 	case report.DryRun:
 		return
 	case err == nil && report.ReadOnly != "":
-		v.gc = nil // another state says why it is
+		v.gc, v.lastCollection = nil, now // another state says why it is
 		return
 	case errors.Is(err, errdefs.ErrBusy): // put off, not failed
 		if since := now.Sub(v.lastCollection); since > putOffTooLong {

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"sync"
 	"time"
@@ -34,6 +35,9 @@ func (a *Agent) followSettings(ctx context.Context) error {
 	)
 	work.SetLimit(maxSettings)
 	defer func() { _ = work.Wait() }()
+	if err := a.withdrawVariables(ctx); err != nil && ctx.Err() == nil {
+		a.log.Error("instances keep variables that no container may have", zap.Error(err))
+	}
 	for {
 		for _, container := range a.store.Mirror().ContainersOnServer(a.serverID) {
 			id := container.ID
@@ -138,8 +142,12 @@ func (a *Agent) configure(ctx context.Context, container store.Container) error 
 	for _, variable := range container.Settings.DroppedEnv {
 		config[ConfigEnvironment+variable] = ""
 	}
-	for variable, value := range a.variablesFor(container) {
+	given, left := givenVariables(container.Env)
+	for variable, value := range given {
 		config[ConfigEnvironment+variable] = value
+	}
+	for _, variable := range left { // the instance may have them from before they were refused
+		config[ConfigEnvironment+variable] = ""
 	}
 	changed := a.runtime.Configure(ctx, name, config)
 	if changed == nil {
@@ -152,6 +160,25 @@ func (a *Agent) configure(ctx context.Context, container store.Container) error 
 	return errors.Join(changed, a.withTree(ctx, InstanceDataset(name), func(mount Mount) error {
 		return identity.Authorize(mount.Root(), container.SSHPublicKey, container.InheritedKeys)
 	}))
+}
+
+// withdrawVariables takes from this server's instances what their records hold from before it was refused: the next start would heed it.
+func (a *Agent) withdrawVariables(ctx context.Context) error {
+	var failed error
+	for _, container := range a.store.Mirror().ContainersOnServer(a.serverID) {
+		_, left := givenVariables(container.Env)
+		if len(left) == 0 || !settled(container.Status) {
+			continue
+		}
+		config := make(map[string]string, len(left))
+		for _, variable := range left {
+			config[ConfigEnvironment+variable] = ""
+		}
+		if err := a.runtime.Configure(ctx, InstanceName(container.ID), config); err != nil && !errors.Is(err, errdefs.ErrNotFound) {
+			failed = errors.Join(failed, fmt.Errorf("container %s: %w", container.ID, err))
+		}
+	}
+	return failed
 }
 
 // variablesFor are the variables that a container's instance is given.

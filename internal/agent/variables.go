@@ -45,10 +45,10 @@ func VariableValueRule(name, value string) string {
 // plainPath tells whether none of a PATH's directories can be one that a container has filled.
 func plainPath(value string) bool {
 	for directory := range strings.SplitSeq(value, ":") {
-		if directory = strings.TrimSuffix(directory, "/"); !path.IsAbs(directory) || path.Clean(directory) != directory {
+		if !path.IsAbs(directory) || slices.Contains(strings.Split(directory, "/"), "..") {
 			return false
 		}
-		first, _, _ := strings.Cut(directory[1:], "/")
+		first, _, _ := strings.Cut(path.Clean(directory)[1:], "/")
 		if slices.Contains(hostPlaces, first) {
 			return false
 		}

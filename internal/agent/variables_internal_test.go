@@ -25,6 +25,8 @@ func TestVariableRules(t *testing.T) {
 		{"PATH", "/usr/bin:", true},
 		{"PATH", "/variable/bin", false},
 		{"PATH", "//var/bin", true},
+		{"PATH", "/usr//bin:/opt/app//", false},
+		{"PATH", "/usr/./../proc/1/root/bin", true},
 	} {
 		if got := VariableNameRule(c.name) + VariableValueRule(c.name, c.value); (got != "") != c.refused {
 			t.Errorf("%s=%q: %q, want it refused: %t", c.name, c.value, got, c.refused)

@@ -85,9 +85,6 @@ func readFile(path string, secret bool) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s: is not a regular file", path)
 	}
-	if info.Mode().Perm()&0o002 != 0 { // whoever writes to it decides whom the agent trusts
-		return nil, fmt.Errorf("%s: has mode %04o, which lets everybody write to it: chmod it to 0644 or less", path, info.Mode().Perm())
-	}
 	content, err := io.ReadAll(io.LimitReader(file, maxFile+1))
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", path, err)
@@ -99,6 +96,9 @@ func readFile(path string, secret bool) ([]byte, error) {
 		if err := checkPrivate(path, info); err != nil {
 			return nil, err
 		}
+	}
+	if info.Mode().Perm()&0o002 != 0 { // whoever writes to it decides whom the agent trusts
+		return nil, fmt.Errorf("%s: has mode %04o, which lets everybody write to it: chmod it to 0644 or less", path, info.Mode().Perm())
 	}
 	return content, nil
 }

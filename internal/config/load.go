@@ -3,7 +3,6 @@ package config
 import (
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
@@ -18,7 +17,7 @@ func Load(path string, environ []string) (Config, error) {
 	cfg := Default()
 	var problems []error
 	if path != "" {
-		text, err := os.ReadFile(path)
+		text, err := readFile(path, false)
 		if err != nil {
 			return cfg, fmt.Errorf("read configuration: %w", err)
 		}

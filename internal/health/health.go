@@ -13,7 +13,7 @@ import (
 // Code names a degraded state, for programs: in metrics, alerts and runbooks.
 type Code string
 
-// The states. docs/operations.md has the runbook of each.
+// The states. docs/operations.md has the runbook of each, but of those that pass.
 const (
 	Starting            Code = "starting" // and Stopping: passing states of every life, which are not logged
 	Stopping            Code = "stopping"

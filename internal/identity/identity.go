@@ -129,7 +129,7 @@ func Apply(dataset *os.Root, spec Spec) error {
 	if err != nil {
 		return fmt.Errorf("check templates: %w", err)
 	}
-	if err := tree.clearTemplateTargets(templates); err != nil {
+	if err := tree.clearTemplateTargets(templates, spec.Carried == nil); err != nil {
 		return fmt.Errorf("check templates: %w", err)
 	}
 	return nil

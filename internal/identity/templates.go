@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strings"
 
-	"go.yaml.in/yaml/v2" // what Incus reads it with: a file must not mean one thing here and another there
+	"go.yaml.in/yaml/v2" // the decoder that Incus reads it with: a file must not mean one thing here and another there
 
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
 )
@@ -20,19 +20,21 @@ const metadataFile = "metadata.yaml"
 // template is a file that the runtime writes into a tree at a start, as root of the host, wherever metadata.yaml says. Incus before
 // 6.0.6 and 6.21 follows links and ".." there (CVE-2026-23954); later ones refuse to start such an instance.
 type template struct {
+	target string // below rootfs; several may be the same file in other words
+
 	When       []string `yaml:"when"`
 	CreateOnly bool     `yaml:"create_only"` // not over what is there
 	Source     string   `yaml:"template"`    // a file in templates/
 }
 
-// applies tells whether the runtime may write it into a tree that is about to be used: at the first start of a copy or at any.
-func (t template) applies() bool {
-	return slices.ContainsFunc(t.When, func(trigger string) bool { return trigger != "create" })
+// applies tells whether the runtime may write it into a tree that is about to be used: at any start, and at the first one of a copy.
+func (t template) applies(firstStart bool) bool {
+	return slices.Contains(t.When, "start") || firstStart && slices.Contains(t.When, "copy")
 }
 
-// templatesOf reads what a dataset's metadata.yaml has written into the tree, by path below rootfs. A path that leads out of it, or a
-// source that is no file's name, is ErrUnsupported.
-func templatesOf(dataset *os.Root) (map[string]template, error) {
+// templatesOf reads what a dataset's metadata.yaml has written into the tree. A path that leads out of it, or a source that is no
+// file's name, is ErrUnsupported.
+func templatesOf(dataset *os.Root) ([]template, error) {
 	content, _, ok, err := tree{root: dataset}.read(metadataFile)
 	if err != nil || !ok {
 		return nil, err
@@ -43,7 +45,7 @@ func templatesOf(dataset *os.Root) (map[string]template, error) {
 	if err := yaml.Unmarshal(content, &metadata); err != nil {
 		return nil, fmt.Errorf("%s: %w: %w", metadataFile, errdefs.ErrUnsupported, err)
 	}
-	templates := make(map[string]template, len(metadata.Templates))
+	templates := make([]template, 0, len(metadata.Templates))
 	for target, template := range metadata.Templates {
 		below := strings.TrimLeft(target, "/")
 		if !filepath.IsLocal(below) || slices.Contains(strings.Split(below, "/"), "..") {
@@ -52,36 +54,33 @@ func templatesOf(dataset *os.Root) (map[string]template, error) {
 		if template.Source != "" && path.Base(template.Source) != template.Source || template.Source == ".." {
 			return nil, fmt.Errorf("%s: the template %q is outside of its directory: %w", metadataFile, template.Source, errdefs.ErrUnsupported)
 		}
-		templates[path.Clean(below)] = template
+		template.target = path.Clean(below)
+		templates = append(templates, template)
 	}
 	return templates, nil
 }
 
-// clearTemplateTargets makes sure that what the runtime writes from templates goes to files of this tree: a link where such a file
-// belongs is removed, one on the way there is ErrUnsupported.
-func (t tree) clearTemplateTargets(templates map[string]template) error {
-	for target, template := range templates {
-		if !template.applies() {
+// clearTemplateTargets makes sure that what the runtime writes from templates goes to files of this tree. A link that stays in it is left
+// alone. What leads out of it is removed where a file belongs, and ErrUnsupported on the way there.
+func (t tree) clearTemplateTargets(templates []template, firstStart bool) error {
+	for _, template := range templates {
+		if !template.applies(firstStart) {
 			continue
 		}
-		if dir := path.Dir(target); dir != "." {
-			if exists, err := t.directory(dir); err != nil || !exists {
-				if err != nil {
-					return err
-				}
-				continue
-			}
+		end, err := t.root.Stat(template.target) // follows links, as far as they stay below the root
+		if errors.Is(err, fs.ErrNotExist) || err == nil && end.Mode().IsRegular() {
+			continue
 		}
-		info, err := t.root.Lstat(target)
+		here, lost := t.root.Lstat(template.target)
 		switch {
-		case errors.Is(err, fs.ErrNotExist):
-		case err != nil:
-			return err
-		case info.Mode().IsRegular() || template.CreateOnly: // what is there is left as it is
-		case info.IsDir():
-			return fmt.Errorf("/%s is a directory: %w", target, errdefs.ErrUnsupported)
+		case errors.Is(lost, fs.ErrNotExist):
+		case lost != nil: // a link on the way leads out
+			return fmt.Errorf("/%s: %w: %w", template.target, errdefs.ErrUnsupported, lost)
+		case here.Mode().IsRegular() || template.CreateOnly:
+		case here.IsDir() || err == nil && end.IsDir():
+			return fmt.Errorf("/%s is a directory: %w", template.target, errdefs.ErrUnsupported)
 		default:
-			if err := t.remove(target); err != nil {
+			if err := t.remove(template.target); err != nil {
 				return err
 			}
 		}

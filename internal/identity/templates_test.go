@@ -23,6 +23,8 @@ func TestApplyRemovesLinksWhereTemplatesAreWritten(t *testing.T) {
 		"of the creation":        {"templates:\n  /etc/hosts: {when: [create], template: hosts.tpl}\n", "rootfs/etc/hosts", false},
 		"not over what is there": {"templates:\n  /etc/hosts: {when: [copy], create_only: true, template: hosts.tpl}\n", "rootfs/etc/hosts", false},
 		"for another file":       {hostnameTemplate, "rootfs/etc/hosts", false},
+		"in other words, too": {"templates:\n  /etc/hosts: {when: [create], template: a}\n  etc//hosts: {when: [copy], create_only: true, template: b}\n" +
+			"  /etc/./hosts: {when: [start], template: c}\n", "rootfs/etc/hosts", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := dataset(t, map[string]string{"metadata.yaml": c.metadata, c.link: "-> /etc/passwd"})
@@ -31,6 +33,38 @@ func TestApplyRemovesLinksWhereTemplatesAreWritten(t *testing.T) {
 			}
 			if _, err := root.Lstat(c.link); errors.Is(err, fs.ErrNotExist) != c.gone || err != nil && !c.gone {
 				t.Errorf("the link: %v, want it gone: %t", err, c.gone)
+			}
+		})
+	}
+}
+
+// A link that stays in the tree is the owner's, and so is any where the runtime writes nothing: a restore is no first start.
+func TestApplyLeavesHarmlessLinksOfTemplates(t *testing.T) {
+	for name, c := range map[string]struct {
+		link, to string
+		kept     *Kept
+	}{
+		"within the tree":   {"rootfs/etc/hostname", "../srv/hostname", nil},
+		"of a directory":    {"rootfs/etc", "srv", nil},
+		"of a later start":  {"rootfs/etc/hostname", "/srv/hostname", &Kept{}},
+		"a directory later": {"rootfs/etc", "/srv", &Kept{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := dataset(t, map[string]string{"metadata.yaml": hostnameTemplate, "rootfs/srv/hostname": "mine\n", c.link: "-> " + c.to})
+			templates, err := templatesOf(root)
+			if err != nil {
+				t.Fatal(err)
+			}
+			below, err := root.OpenRoot("rootfs")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer below.Close()
+			if err := (tree{root: below}).clearTemplateTargets(templates, c.kept == nil); err != nil {
+				t.Fatal(err)
+			}
+			if to, err := root.Readlink(c.link); err != nil || to != c.to {
+				t.Errorf("the link leads to %q, %v", to, err)
 			}
 		})
 	}

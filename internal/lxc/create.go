@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"regexp"
 
 	incus "github.com/lxc/incus/v6/client"
 	"github.com/lxc/incus/v6/shared/api"
@@ -27,7 +28,8 @@ const never = "@never"
 
 const defaultProfile = "default"
 
-const fingerprintLength = 64 // hex digits of an image's SHA-256
+// fingerprints are whole ones. Incus looks for what is not as a pattern, in which "_" stands for anything.
+var fingerprints = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
 // CreateEmpty makes a stopped container whose dataset is an empty stub, meant to be replaced before the first start.
 // The first start runs the image's "copy" templates (host name and the like) on what is there then.
@@ -140,7 +142,7 @@ func (r *Runtime) image(ctx context.Context, name string) (string, error) {
 		}
 		return err
 	})
-	if err != nil && (!is(err, errdefs.ErrNotFound) || len(name) != fingerprintLength) {
+	if err != nil && (!is(err, errdefs.ErrNotFound) || !fingerprints.MatchString(name)) {
 		return "", fmt.Errorf("image %q: %w", name, err)
 	}
 	var image *api.Image

@@ -87,6 +87,7 @@ func TestCreateFromImage(t *testing.T) {
 	}{
 		{"by alias", "debian/13", alias, image("container"), nil},
 		{"by fingerprint", strings.Repeat("ab", 32), missing, image("container"), nil},
+		{"by a pattern for one", "a" + strings.Repeat("_", 63), missing, image("container"), errdefs.ErrNotFound},
 		{"by the beginning of one", "abc", missing, image("container"), errdefs.ErrNotFound},
 		{"none", "debian/12", missing, refuses(http.StatusNotFound, "Image not found"), errdefs.ErrNotFound},
 		{"for a VM", "debian/13", alias, image("virtual-machine"), errdefs.ErrUnsupported},

@@ -262,6 +262,11 @@ func (r *Runtime) Configure(ctx context.Context, name string, config map[string]
 	})
 }
 
+// ConfigureByHand sets a configuration key as whoever does not go through an agent: nothing is checked.
+func (r *Runtime) ConfigureByHand(name, key, value string) error {
+	return r.update(name, func(i *instance) error { i.Config[key] = value; return nil })
+}
+
 // Describe implements agent.Runtime.
 func (r *Runtime) Describe(ctx context.Context, name, description string) error {
 	return r.act(ctx, "describe", name, func() error {

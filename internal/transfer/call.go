@@ -91,7 +91,7 @@ func call(ctx context.Context, client *http.Client, method, path string, in, out
 }
 
 // Handle makes a handler of a function: the body is decoded into In, the result is encoded, an error travels as class,
-// code and message. Decoding is strict: unknown members, trailing data and a missing body are ErrInvalid, since a
+// code and message. Decoding is strict (DecodeRequest), since a
 // request that is only half understood must not be half obeyed. With In = struct{} the body may be missing.
 // The function finds the calling agent with PeerFromContext; its context ends when the caller goes away.
 func Handle[In, Out any](log *zap.Logger, do func(ctx context.Context, in In) (Out, error)) http.Handler {

@@ -183,20 +183,19 @@ func (l *Listener) serveConn(conn net.Conn) {
 	log := l.config.Log.With(zap.Stringer("remote", conn.RemoteAddr()))
 	raw := &batchConn{Conn: conn}
 	secure, peer, err := l.handshake(raw)
+	l.handshakes.end(conn)
 	var transport net.Conn = secure
 	var below holder = raw
 	if err == nil && secure.ConnectionState().NegotiatedProtocol == bundleProtocol {
 		var whole *bundle
 		var first bool
 		if whole, first, err = l.join(peer, strand{secure, raw}); err == nil && !first {
-			l.handshakes.end(conn)
 			<-whole.closed // whoever was first serves it
 			l.forget(conn)
 			return
 		}
 		transport, below = whole, whole
 	}
-	l.handshakes.end(conn)
 	if err != nil {
 		log.Debug("handshake failed", zap.Error(err))
 		l.forget(conn)
