@@ -17,6 +17,7 @@ import (
 
 	"github.com/hoodynetwork/hoody-agent/internal/agent"
 	"github.com/hoodynetwork/hoody-agent/internal/config"
+	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
 	"github.com/hoodynetwork/hoody-agent/internal/health"
 )
 
@@ -112,6 +113,12 @@ func recoverServer(ctx context.Context, cfg config.Config, log *zap.Logger, open
 // recoveredID is the id that the pool says this server has, and the one that an agent made up meanwhile for want of it.
 func recoveredID(ctx context.Context, cfg config.Config, pool agent.Pool) (id, former string, err error) {
 	stamped, err := agent.StampedServer(ctx, pool)
+	if errors.Is(err, errdefs.ErrCorrupt) {
+		if id, known := cfg.KnownServerID(); id != "" || known != nil {
+			return id, "", known
+		}
+		return "", "", fmt.Errorf("%w; set server.id in the configuration to the id that this server had", err)
+	}
 	if err != nil {
 		return "", "", err
 	}

@@ -164,6 +164,7 @@ func New(options Options) (*Agent, error) {
 		heavy:     semaphore.NewWeighted(int64(options.MaxHeavyPhases)),
 		starts:    semaphore.NewWeighted(int64(options.MaxHeavyPhases)),
 
+		degraded:      degradation{over: make(chan struct{}, 1)},
 		pins:          newPins(),
 		unseen:        newUnseen(),
 		collecting:    make(chan struct{}, 1),

@@ -19,4 +19,5 @@ type degradation struct {
 	mu        sync.Mutex
 	finding   *Finding        // nil: they are
 	suspended map[string]bool // jobs that are not continued: open when records were read that the agent does not trust
+	over      chan struct{}   // says that they are trusted again
 }

@@ -131,6 +131,8 @@ func (i *inspection) container(s scene, container store.Container, instances []I
 	}
 	reason := lossReason(instanceExists, filesExist)
 	switch {
+	case reason != "" && container.Status == store.StatusFailed && !isLossReason(container.FailureReason):
+		// Why it failed says more. What it lacks is among the findings.
 	case reason != "" && (container.Status != store.StatusFailed || container.FailureReason != reason):
 		i.failed[container.ID] = reason
 	case reason == "" && container.Status == store.StatusFailed && recoverable(container, dataset):

@@ -92,6 +92,7 @@ func (a *Agent) performJobs(ctx context.Context, comparedLoad uint64) error {
 			return ctx.Err()
 		case <-changes:
 		case <-finished:
+		case <-a.degraded.over: // jobs that were suspended go on
 		}
 	}
 }
@@ -193,6 +194,9 @@ func (r *run) abandon(tx *store.Tx, job *store.Job, container *store.Container) 
 	}
 	if operationOf(job.Kind).leavesFiles {
 		return nil
+	}
+	if job.PriorIDMap != "" {
+		container.IDMap = job.PriorIDMap // of the generation that the record is about
 	}
 	return failContainer(tx, job, container)
 }

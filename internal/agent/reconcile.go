@@ -205,8 +205,19 @@ func (a *Agent) regain(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
+	record, err := a.store.GetContainer(ctx, id)
+	if err != nil || record.Status != store.StatusFailed || !recoverable(record, current) {
+		return err
+	}
+	if !isLossReason(record.FailureReason) && record.IDMap != "" && status == store.StatusStopped {
+		// What could not be undone may have left the instance the id map of another generation: a start would shift the owners.
+		if err := a.runtime.Configure(ctx, InstanceName(id), map[string]string{ConfigIDMap: record.IDMap}); err != nil {
+			return err
+		}
+	}
 	return a.changeIdle(ctx, id, func(container *store.Container) {
 		if container.Status == store.StatusFailed && recoverable(*container, current) {
+			container.Settings.Revision++ // an operation may have turned autostart off
 			container.Status, container.FailureReason = status, ""
 		}
 	})

@@ -190,10 +190,17 @@ func TestAContainerWhoseUndoFailedComesBack(t *testing.T) {
 	if err := second(here.agent.RestoreSnapshot(f.ctx, caller, source.ID, "two")); err == nil {
 		t.Fatal("restored")
 	}
-	f.settled(source.ID, store.StatusFailed)
+	if failed := f.settled(source.ID, store.StatusFailed); failed.FailureReason == "" {
+		t.Error("nobody says why it failed")
+	}
 	here.setFault(nil)
+	f.must(here.agent.LookAround(f.ctx)) // which finds what it lacks, and leaves the reason
 	f.must(here.pool.Rename(f.ctx, aside, agent.ContainerDataset(source.ID)))
 	f.must(here.agent.LookAround(f.ctx))
+	back := f.applied(source.ID)
+	if instance := f.instance(back); instance.Autostart != back.Autostart || instance.IDMap != back.IDMap || back.FailureReason != "" {
+		t.Errorf("the record says autostart %t, id map %s, failed for %q; the instance is %+v", back.Autostart, back.IDMap, back.FailureReason, instance)
+	}
 	f.must(second(here.agent.Operate(f.ctx, caller, source.ID, agent.OperationStart, 0)))
 	f.holdsState(f.settled(source.ID, store.StatusRunning), "now")
 }

@@ -26,7 +26,7 @@ type Recoverer struct {
 	Now      func() time.Time // nil = time.Now
 }
 
-// StampedServer reads which server a pool belongs to; empty when it is not stamped.
+// StampedServer reads which server a pool belongs to; empty when it is not stamped, ErrCorrupt when what is there is no stamp.
 func StampedServer(ctx context.Context, pool Pool) (string, error) {
 	parent, err := pool.Dataset(ctx, poolParent)
 	if errors.Is(err, errdefs.ErrNotFound) || err == nil && parent.Properties[propertyStamp] == "" {
@@ -36,9 +36,6 @@ func StampedServer(ctx context.Context, pool Pool) (string, error) {
 		return "", fmt.Errorf("read the pool's stamp: %w", err)
 	}
 	stamped, err := parseStamp(parent.Properties[propertyStamp])
-	if errors.Is(err, errdefs.ErrCorrupt) {
-		return "", nil // what it said is lost; recovering writes it anew
-	}
 	return stamped.server, err
 }
 

@@ -51,8 +51,15 @@ func (r *run) undoReplace(ctx context.Context) error {
 	if err := r.swapBack(ctx); err != nil {
 		return err
 	}
-	status := r.job.PriorStatus
+	status, ran := r.job.PriorStatus, r.job.IDMap
 	if r.job.PriorIDMap != "" && r.job.PriorIDMap != r.job.IDMap {
+		instance, err := r.runtime.Instance(ctx, InstanceName(r.job.ContainerID))
+		if err != nil {
+			return err
+		}
+		if instance.IDMap != r.job.PriorIDMap {
+			ran = instance.IDMap // of what is taken back, should it have run
+		}
 		// What is in place again has the id map that it had; under the other one a start would shift its owners.
 		if err := r.runtime.Configure(ctx, InstanceName(r.job.ContainerID), map[string]string{ConfigIDMap: r.job.PriorIDMap}); err != nil {
 			return err
@@ -87,12 +94,15 @@ func (r *run) undoReplace(ctx context.Context) error {
 		r.log.Warn("autostart not set again", zap.Error(err))
 		late = true
 	}
-	if err := r.rescue(ctx); err != nil {
+	// Only now that the container runs again: somebody may hold what is to go.
+	rescued := r.rescue(ctx, ran)
+	if err := r.leftToCollection(rescued); err != nil {
 		return err
 	}
-	// Only now that the container runs again: somebody may hold what is to go.
-	if err := r.leftToCollection(r.dropIncoming(ctx)); err != nil {
-		return err
+	if rescued == nil {
+		if err := r.leftToCollection(r.dropIncoming(ctx)); err != nil {
+			return err
+		}
 	}
 	if err := r.leftToCollection(r.dropReplicas(ctx)); err != nil {
 		return err
@@ -120,7 +130,13 @@ func (r *run) undoReplace(ctx context.Context) error {
 			container.Settings.Revision++ // comes with the settings, when it can
 		}
 		container.Status = status
-		return listAdopted(tx, *job, container) // the runtime's records of them are gone
+		if err := listAdopted(tx, *job, container); err != nil { // the runtime's records of them are gone
+			return err
+		}
+		if r.options.UndoSnapshots < 0 {
+			return nil
+		}
+		return r.limitUndo(tx, *job, container)
 	})
 }
 
@@ -135,8 +151,9 @@ func (r *run) leftToCollection(err error) error {
 }
 
 // rescue keeps what the container has written on the generation that is taken back: it may have run for hours on it while the store was
-// away, and not start again later. What is there becomes a snapshot, listed like one that undoes, of a displaced generation.
-func (r *run) rescue(ctx context.Context) error {
+// away, and not start again later. What is there becomes a snapshot, listed like one that undoes, of a displaced generation. idMap is the one
+// that its files are owned by.
+func (r *run) rescue(ctx context.Context, idMap string) error {
 	incoming, err := r.pool.Dataset(ctx, incomingDataset(r.job.ID))
 	if errors.Is(err, errdefs.ErrNotFound) {
 		return nil
@@ -148,31 +165,29 @@ func (r *run) rescue(ctx context.Context) error {
 	if !ok || !r.made(incoming) {
 		return nil // nothing has run on it
 	}
-	rescued := false
-	for _, snapshot := range incoming.Snapshots { // by an attempt that did not get further
-		if slices.Contains(guidsIn(r.job.Adopted), snapshot.GUID) {
-			since, rescued = snapshot, true
+	name := "hoody-" + r.job.ID // the one name that it can have: an attempt that did not get further has left it
+	made, rescued := incoming.Snapshot(name)
+	if !rescued {
+		unchanged, err := r.unchangedSince(ctx, incoming.Name+"@"+since.Name)
+		if err != nil || unchanged {
+			return err
 		}
+		if made, err = r.pool.Snapshot(ctx, incoming.Name, name); err != nil {
+			return err
+		}
+		r.log.Warn("keeps what was written on the generation that is taken back", zap.String("snapshot", name))
 	}
-	unchanged, err := r.unchangedSince(ctx, incoming.Name+"@"+since.Name)
-	if err != nil || unchanged && !rescued {
-		return err
-	}
-	if !unchanged {
+	if err := r.journal(ctx, func(job *store.Job) {
+		if slices.Contains(guidsIn(job.Adopted), made.GUID) {
+			return
+		}
 		now := r.now().Truncate(time.Millisecond)
-		made, err := r.pool.Snapshot(ctx, incoming.Name, newSnapshotName(now))
-		if err != nil {
-			return err
-		}
-		r.log.Warn("keeps what was written on the generation that is taken back", zap.String("snapshot", made.Name))
-		if err := r.journal(ctx, func(job *store.Job) {
-			job.Adopted = append(job.Adopted, store.Snapshot{
-				Name: now.Format("during-" + string(job.Kind) + "-20060102-150405"), GUID: made.GUID, Undo: true, IDMap: job.IDMap,
-				Size: made.Referenced, CreatedAt: now, ExpiresAt: new(now.Add(r.options.UndoExpiry)),
-			})
-		}); err != nil {
-			return err
-		}
+		job.Adopted = append(job.Adopted, store.Snapshot{
+			Name: now.Format("during-" + string(job.Kind) + "-20060102-150405"), GUID: made.GUID, Undo: true, IDMap: idMap,
+			Size: made.Referenced, CreatedAt: now, ExpiresAt: new(now.Add(r.options.UndoExpiry)),
+		})
+	}); err != nil {
+		return err
 	}
 	return r.pool.Rename(ctx, incoming.Name, generationDataset(r.job.ID+"-rescued"))
 }

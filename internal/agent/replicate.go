@@ -149,14 +149,16 @@ func checkWanted(job store.Job, manifest Manifest) error {
 	for _, snapshot := range job.History {
 		asked[snapshot.GUID] = true
 	}
-	images := make(map[lineage.GUID]bool)
+	isImageOf := make(map[lineage.GUID]bool)
 	for _, node := range manifest.Nodes {
-		if !node.Bookmark && isImage(node.Dataset) && len(images) < len(asked) {
-			images[node.GUID] = true
-		}
+		isImageOf[node.GUID] = !node.Bookmark && isImage(node.Dataset)
 	}
+	images := 0
 	for _, guid := range manifest.Wanted {
-		if !asked[guid] && !images[guid] {
+		if asked[guid] {
+			continue
+		}
+		if images++; !isImageOf[guid] || images > len(asked) {
 			return errdefs.New(errdefs.ErrPermissionDenied, "", "The source server offers more than was asked for").WithCause(fmt.Errorf("snapshot %s", guid))
 		}
 	}

@@ -162,23 +162,27 @@ func (a *Agent) configure(ctx context.Context, container store.Container) error 
 	}))
 }
 
-// withdrawVariables takes from this server's instances what their records hold from before it was refused: the next start would heed it.
+// withdrawVariables has taken from this server's instances what their records hold from before it was refused: the next start would heed it.
 func (a *Agent) withdrawVariables(ctx context.Context) error {
-	var failed error
 	for _, container := range a.store.Mirror().ContainersOnServer(a.serverID) {
-		_, left := givenVariables(container.Env)
-		if len(left) == 0 || !settled(container.Status) {
+		if _, left := givenVariables(container.Env); len(left) == 0 {
 			continue
 		}
-		config := make(map[string]string, len(left))
-		for _, variable := range left {
-			config[ConfigEnvironment+variable] = ""
-		}
-		if err := a.runtime.Configure(ctx, InstanceName(container.ID), config); err != nil && !errors.Is(err, errdefs.ErrNotFound) {
-			failed = errors.Join(failed, fmt.Errorf("container %s: %w", container.ID, err))
+		if err := a.update(ctx, func(tx *store.Tx) error {
+			record, err := tx.Container(container.ID)
+			if errors.Is(err, errdefs.ErrNotFound) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			record.Settings.Revision++
+			return tx.PutContainer(record)
+		}); err != nil {
+			return fmt.Errorf("container %s: %w", container.ID, err)
 		}
 	}
-	return failed
+	return nil
 }
 
 // variablesFor are the variables that a container's instance is given.

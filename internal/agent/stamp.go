@@ -201,6 +201,10 @@ func (a *Agent) setDegraded(found *Finding) {
 	case found == nil && was != nil:
 		a.log.Info("records and pool belong together again")
 		a.degraded.suspended = nil
+		select {
+		case a.degraded.over <- struct{}{}:
+		default:
+		}
 	case found != nil && (was == nil || was.Code != found.Code):
 		found.Since = a.now()
 		a.log.Error("RECORDS NOT TRUSTED: garbage collection and reconcile are read-only", zap.String("code", found.Code), zap.String("reason", found.Text), zap.String("hint", found.Hint))
@@ -235,6 +239,10 @@ func (a *Agent) suspendOpenJobs(atWork func(jobID string) bool) {
 			continue
 		}
 		a.degraded.mu.Lock()
+		if a.degraded.finding == nil { // trusted again meanwhile
+			a.degraded.mu.Unlock()
+			return
+		}
 		known := a.degraded.suspended[job.ID]
 		if a.degraded.suspended == nil {
 			a.degraded.suspended = make(map[string]bool)

@@ -68,8 +68,10 @@ func TestAWantedSnapshotOfAnotherOwnerIsRefused(t *testing.T) {
 	claimed, err := there.agent.CreateSnapshot(f.ctx, victim, secret.ID, agent.CreateSnapshotRequest{})
 	f.must(err)
 	source := f.create(here, "source")
+	f.snapshot(source, "another")
 	f.tamper = func(manifest *agent.Manifest) {
-		manifest.Nodes = append(manifest.Nodes, lineage.Node{GUID: claimed.Snapshot.GUID, Dataset: "containers/x", Name: "hoody-lie"})
+		// As an image, of which there may be as many as what is asked for: else it would not be looked for.
+		manifest.Nodes = append(manifest.Nodes, lineage.Node{GUID: claimed.Snapshot.GUID, Dataset: "images/x", Name: "hoody-lie"})
 		manifest.Wanted = append(manifest.Wanted, claimed.Snapshot.GUID)
 	}
 	f.settled(f.copy(source, there, agent.CopyRequest{}).ID, store.StatusFailed)

@@ -79,19 +79,12 @@ func (tx *Tx) once(request Request, lease clientv3.LeaseID, fn func(tx *Tx) (Rec
 		if err != nil {
 			return Receipt{}, false, err
 		}
-		if !receipt.At.IsZero() && time.Since(receipt.At) > receiptsOutlive {
-			return tx.issue(key, request, lease, fn) // its lease was renewed again and again, as etcd does when it starts
-		}
 		if receipt.Digest != request.Digest {
 			return Receipt{}, false, errdefs.New(errdefs.ErrUnprocessable, "IDEMPOTENCY_KEY_REUSED",
 				"This Idempotency-Key was sent with another request within the last day")
 		}
 		return *receipt, true, nil
 	}
-	return tx.issue(key, request, lease, fn)
-}
-
-func (tx *Tx) issue(key string, request Request, lease clientv3.LeaseID, fn func(tx *Tx) (Receipt, error)) (Receipt, bool, error) {
 	receipt, err := fn(tx)
 	if err != nil {
 		return Receipt{}, false, err
