@@ -198,8 +198,8 @@ func supervise(ctx context.Context, d daemon, n *node, servers *servers, reloads
 	return err
 }
 
-// awaitReady tells whether the agent got ready before ctx ended. It asks systemd for a quarter of an hour beyond the unit's time, for a store
-// that takes no writes; not for ever, since an upgrade waits for the start.
+// awaitReady tells whether the agent got ready before ctx ended. It keeps systemd from cutting the start off for a quarter of an hour, for a
+// store that takes no writes; not for ever, since an upgrade waits for the start.
 func awaitReady(ctx context.Context, ready <-chan struct{}, systemd supervisor) bool {
 	const extendEvery, extendBy, extensions = 30 * time.Second, 90 * time.Second, 30
 	extend := time.NewTicker(extendEvery)

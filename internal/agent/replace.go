@@ -169,8 +169,11 @@ func (r *run) rescue(ctx context.Context, idMap string) error {
 	made, rescued := incoming.Snapshot(name)
 	if !rescued {
 		unchanged, err := r.unchangedSince(ctx, incoming.Name+"@"+since.Name)
-		if err != nil || unchanged {
+		if errdefs.Retryable(err) || err == nil && unchanged {
 			return err
+		}
+		if err != nil { // where nobody can tell, it has changed
+			r.log.Warn("changes of the generation that is taken back not found out", zap.Error(err))
 		}
 		if made, err = r.pool.Snapshot(ctx, incoming.Name, name); err != nil {
 			return err

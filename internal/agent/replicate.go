@@ -149,16 +149,16 @@ func checkWanted(job store.Job, manifest Manifest) error {
 	for _, snapshot := range job.History {
 		asked[snapshot.GUID] = true
 	}
-	isImageOf := make(map[lineage.GUID]bool)
+	ofAnImage := make(map[lineage.GUID]bool)
 	for _, node := range manifest.Nodes {
-		isImageOf[node.GUID] = !node.Bookmark && isImage(node.Dataset)
+		ofAnImage[node.GUID] = !node.Bookmark && isImage(node.Dataset)
 	}
 	images := 0
 	for _, guid := range manifest.Wanted {
 		if asked[guid] {
 			continue
 		}
-		if images++; !isImageOf[guid] || images > len(asked) {
+		if images++; !ofAnImage[guid] || images > len(asked) {
 			return errdefs.New(errdefs.ErrPermissionDenied, "", "The source server offers more than was asked for").WithCause(fmt.Errorf("snapshot %s", guid))
 		}
 	}

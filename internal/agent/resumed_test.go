@@ -34,22 +34,28 @@ func TestAStartThatHasSucceededIsNotUndone(t *testing.T) {
 	f.holdsState(f.settled(source.ID, store.StatusRunning), "two")
 }
 
+// startUnnoticed takes the store away when the next generation is in place; started is closed once the container has been started on it all the same.
+func (s *server) startUnnoticed() (started <-chan struct{}) {
+	seen := make(chan struct{})
+	s.setFault(func(op, object string) error {
+		switch {
+		case op == "rename:after" && strings.HasPrefix(object, "hoody/incoming/"):
+			s.fleet.proxy.set(true)
+		case op == "start:after":
+			close(seen)
+		}
+		return nil
+	})
+	return seen
+}
+
 // While etcd is away nothing new is begun; but a container that an operation has stopped is started.
 func TestAContainerIsNotDownForAsLongAsEtcdIsAway(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 1, withProxy)
 	here := f.servers[0]
 	source := f.states(here)
-	started := make(chan struct{})
-	here.setFault(func(op, object string) error {
-		switch {
-		case op == "rename:after" && strings.HasPrefix(object, "hoody/incoming/"):
-			f.proxy.set(true)
-		case op == "start:after":
-			close(started)
-		}
-		return nil
-	})
+	started := here.startUnnoticed()
 	answer := f.accepted(source, func() error { return second(here.agent.RestoreSnapshot(f.ctx, caller, source.ID, "two")) })
 	f.wait(started)
 	here.setFault(nil)
@@ -65,16 +71,7 @@ func TestWhatRanUnnoticedIsNotLost(t *testing.T) {
 	f := newFleet(t, 1, withProxy)
 	here := f.servers[0]
 	source := f.states(here)
-	started := make(chan struct{})
-	here.setFault(func(op, object string) error {
-		switch {
-		case op == "rename:after" && strings.HasPrefix(object, "hoody/incoming/"):
-			f.proxy.set(true)
-		case op == "start:after":
-			close(started)
-		}
-		return nil
-	})
+	started := here.startUnnoticed()
 	f.accepted(source, func() error { return second(here.agent.RestoreSnapshot(f.ctx, caller, source.ID, "two")) })
 	f.wait(started)
 	here.setFault(func(op, _ string) error {

@@ -162,13 +162,14 @@ func (a *Agent) configure(ctx context.Context, container store.Container) error 
 	}))
 }
 
-// withdrawVariables has taken from this server's instances what their records hold from before it was refused: the next start would heed it.
+// withdrawVariables asks for the settings of those instances again whose records hold variables from before they were refused: with the
+// settings they are taken away, which the next start would heed.
 func (a *Agent) withdrawVariables(ctx context.Context) error {
 	for _, container := range a.store.Mirror().ContainersOnServer(a.serverID) {
 		if _, left := givenVariables(container.Env); len(left) == 0 {
 			continue
 		}
-		if err := a.update(ctx, func(tx *store.Tx) error {
+		if err := a.persist(ctx, func(tx *store.Tx) error {
 			record, err := tx.Container(container.ID)
 			if errors.Is(err, errdefs.ErrNotFound) {
 				return nil

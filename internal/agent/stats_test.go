@@ -115,6 +115,22 @@ func TestServersThatCannot(t *testing.T) {
 	}
 }
 
+// keepBusy has a snapshot of a container under way until it is released.
+func (s *server) keepBusy(container store.Container) (release func()) {
+	f := s.fleet
+	begun, goOn := s.holdFreezes()
+	ended := make(chan error, 1)
+	go func() {
+		ended <- second(s.agent.CreateSnapshot(f.ctx, caller, container.ID, agent.CreateSnapshotRequest{}))
+	}()
+	f.wait(begun)
+	f.catchUp()
+	return func() {
+		goOn()
+		f.must(<-ended)
+	}
+}
+
 // Nobody shuts others out of a server, nor anybody out of what is there: a user has a share, and power operations and deletions are taken on beyond it.
 func TestOperationsAreShared(t *testing.T) {
 	f := newFleet(t, 1)
@@ -125,13 +141,7 @@ func TestOperationsAreShared(t *testing.T) {
 	f.must(err)
 	here.maxOpen = 4
 	here.restart()
-	begun, release := here.holdFreezes()
-	ended := make(chan error, 1)
-	go func() {
-		ended <- second(here.agent.CreateSnapshot(f.ctx, caller, busy.ID, agent.CreateSnapshotRequest{}))
-	}()
-	f.wait(begun)
-	f.catchUp()
+	release := here.keepBusy(busy)
 	if err := second(here.agent.CreateSnapshot(f.ctx, caller, idle.ID, agent.CreateSnapshotRequest{})); !errors.Is(err, errdefs.ErrUnavailable) {
 		t.Errorf("beyond a user's share: %v", err)
 	}
@@ -141,7 +151,6 @@ func TestOperationsAreShared(t *testing.T) {
 	f.settled(made.View.Container.ID, store.StatusRunning)
 	f.must(here.agent.DeleteContainer(f.ctx, caller, idle.ID))
 	release()
-	f.must(<-ended)
 }
 
 // A server takes on only so many operations at a time; one more is refused as if it were away, and changes nothing.
@@ -151,13 +160,7 @@ func TestServersWithTooManyOperations(t *testing.T) {
 	busy, idle := f.create(here, "busy"), f.create(here, "idle")
 	here.maxOpen = 1
 	here.restart()
-	begun, release := here.holdFreezes()
-	ended := make(chan error, 1)
-	go func() {
-		ended <- second(here.agent.CreateSnapshot(f.ctx, caller, busy.ID, agent.CreateSnapshotRequest{}))
-	}()
-	f.wait(begun)
-	f.catchUp()
+	release := here.keepBusy(busy)
 	before := f.everything(here)
 	for name, test := range map[string]struct {
 		err  error
@@ -175,7 +178,6 @@ func TestServersWithTooManyOperations(t *testing.T) {
 		t.Errorf("refusals changed something:\n%s\nwas\n%s", after, before)
 	}
 	release()
-	f.must(<-ended)
 	f.must(second(here.agent.CreateSnapshot(f.ctx, caller, idle.ID, agent.CreateSnapshotRequest{})))
 }
 
