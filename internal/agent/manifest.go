@@ -30,7 +30,7 @@ func (a *Agent) manifest(ctx context.Context, job store.Job) (Manifest, error) {
 		return Manifest{}, err
 	}
 	located := lineage.Locate(ownedBy(inventory, target.OwnerID)) // the source's owner, too; the source itself may be gone
-	manifest := Manifest{Protocol: PeerProtocol, Wanted: []lineage.GUID{job.Freeze.GUID}}
+	manifest := Manifest{Protocol: PeerProtocol, Series: true, Wanted: []lineage.GUID{job.Freeze.GUID}}
 	for _, snapshot := range job.History {
 		if _, held := located[snapshot.GUID]; held && !slices.Contains(manifest.Wanted, snapshot.GUID) {
 			manifest.Wanted = append(manifest.Wanted, snapshot.GUID)
@@ -114,7 +114,32 @@ func (m Manifest) send(request StreamRequest) (SendSpec, error) {
 		// It may have been, and be gone since, from a manifest that was made anew. Who may ask at all was looked at before.
 		return SendSpec{}, errdefs.New(errdefs.ErrNotFound, "", "snapshot %s from %s is not part of job %s", request.To, request.From, request.JobID)
 	}
+	if len(request.Between) > 0 {
+		if !m.series(request) {
+			return SendSpec{}, errdefs.New(errdefs.ErrNotFound, "", "what lies between the snapshots %s and %s of job %s is not what was asked for", request.From, request.To, request.JobID)
+		}
+		spec.Series = true
+	}
 	return spec, nil
+}
+
+// series tells whether From, what lies between, and To are snapshots of one dataset of which each is the next one's parent.
+func (m Manifest) series(request StreamRequest) bool {
+	nodes := make(map[lineage.GUID]lineage.Node, len(m.Nodes))
+	for _, node := range m.Nodes {
+		if !node.Bookmark {
+			nodes[node.GUID] = node
+		}
+	}
+	older := request.From
+	for _, guid := range append(slices.Clone(request.Between), request.To) {
+		before, known := nodes[older]
+		if node := nodes[guid]; !known || node.Parent != older || node.Dataset != before.Dataset {
+			return false
+		}
+		older = guid
+	}
+	return true
 }
 
 // manifestCache keeps the manifests of jobs being served, so that a stream does not cost an inventory. It forgets the

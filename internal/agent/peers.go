@@ -31,7 +31,7 @@ type Source interface {
 	Freeze(ctx context.Context, jobID string) (Manifest, error)
 	// Estimate tells how large streams will be, without sending any.
 	Estimate(ctx context.Context, request EstimateRequest) (Estimate, error)
-	// Stream sends one snapshot of the job's lineage. Its Read ends with io.EOF only when all of it arrived, verified.
+	// Stream sends one snapshot of the job's lineage, or several that follow each other. Its Read ends with io.EOF only when all of it arrived, verified.
 	Stream(ctx context.Context, request StreamRequest) (Stream, error)
 }
 
@@ -40,6 +40,7 @@ type Manifest struct {
 	Protocol int            `json:"protocol"` // PeerProtocol of who answers
 	Wanted   []lineage.GUID `json:"wanted"`   // the frozen state, its history and the image at the root
 	Nodes    []lineage.Node `json:"nodes"`    // these and all of their ancestors
+	Series   bool           `json:"series"`   // a stream may bring several, with StreamRequest.Between
 }
 
 // PeerProtocol counts the changes after which an agent does not understand another's requests or streams.
@@ -52,6 +53,9 @@ type StreamRequest struct {
 	From  lineage.GUID `json:"from"`            // 0 for a full stream
 	Token string       `json:"token,omitempty"` // resumes; To and From say what of
 	Embed bool         `json:"embed"`           // the receiving pool is not encrypted
+	// Between are the snapshots that lie between From and To in one dataset, oldest first, if the stream is to bring them as well. It is for sources whose
+	// manifest says Series.
+	Between []lineage.GUID `json:"between,omitempty"`
 }
 
 // Stream is a stream under way.

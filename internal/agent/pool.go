@@ -62,12 +62,12 @@ type Pool interface {
 	// Estimate returns the expected size of the streams together, in bytes. A chain of streams within one dataset may be estimated
 	// as one, with what lies between its snapshots.
 	Estimate(ctx context.Context, specs ...SendSpec) (uint64, error)
-	// Send starts a stream. Its Read ends with io.EOF only if the sender ended well, else with the classified error.
+	// Send starts a stream, of one snapshot or of a series of them. Its Read ends with io.EOF only if the sender ended well, else with the classified error.
 	// Close ends the sender and waits for it; it must be called.
 	Send(ctx context.Context, spec SendSpec) (io.ReadCloser, error)
-	// Receive reads one stream to its end into a new snapshot. What arrived before an error stays, resumable.
-	// ErrAborted: cut off, resume. ErrStale: the base or token no longer fits, plan again. ErrCorrupt: not a valid stream.
-	// ErrWrongSnapshot: refused before anything was made of it.
+	// Receive reads one stream to its end into the snapshots that it brings. What arrived before an error stays, resumable.
+	// ErrAborted: cut off, resume. ErrStale: the base or token no longer fits, or a series lacks a snapshot, plan again. ErrCorrupt:
+	// not a valid stream. ErrWrongSnapshot: refused before anything was made of that snapshot.
 	Receive(ctx context.Context, spec ReceiveSpec, stream io.Reader) error
 	// DescribeToken decodes a token without acting on it.
 	DescribeToken(ctx context.Context, token string) (ResumePoint, error)
@@ -99,10 +99,11 @@ type Properties map[string]string
 
 // SendSpec says what a stream carries: To in full, or the difference from From to To, or the rest of an interrupted stream.
 type SendSpec struct {
-	From  string // "dataset@snapshot" or "dataset#bookmark"; empty for a full stream
-	To    string // "dataset@snapshot"
-	Token string // resume token; From and To are ignored
-	Embed bool   // allow embedded blocks; never when the receiving dataset is encrypted
+	From   string // "dataset@snapshot" or "dataset#bookmark"; empty for a full stream
+	To     string // "dataset@snapshot"
+	Series bool   // each snapshot between From and To as well, as the difference from the one before it; From is a snapshot of To's dataset
+	Token  string // resume token; From, To and Series are ignored
+	Embed  bool   // allow embedded blocks; never when the receiving dataset is encrypted
 }
 
 // ReceiveSpec says where a stream goes.
@@ -112,6 +113,14 @@ type ReceiveSpec struct {
 	Origin     string       // "dataset@snapshot" the new dataset is a clone of; empty for none
 	Properties Properties   // set on a dataset that the receive creates
 	Continues  bool         // the dataset is there: nothing is created, and nothing has to be looked up for it
+	// Before are the snapshots that a series brings before To, oldest first, by the names that the stream has to give them. Only with Continues.
+	Before []Incoming
+}
+
+// Incoming is a snapshot that a stream brings.
+type Incoming struct {
+	Name string // short
+	GUID lineage.GUID
 }
 
 // ErrWrongSnapshot is the refusal of a stream that is of another snapshot than the one asked for.

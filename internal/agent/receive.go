@@ -48,7 +48,7 @@ func (o *opening) drop() {
 	}
 }
 
-// receive takes one stream, which has to be of the snapshot that was asked for, into the pool. It ends the stream.
+// receive takes one stream, which has to be of the snapshots that were asked for, into the pool. It ends the stream.
 func (p *replication) receive(ctx context.Context, opening *opening, spec ReceiveSpec) error {
 	defer opening.drop()
 	stream, err := opening.wait()
@@ -79,7 +79,7 @@ func (p *replication) receive(ctx context.Context, opening *opening, spec Receiv
 	case err != nil:
 		return err
 	}
-	p.progress.snapshots.Add(1)
+	p.progress.snapshots.Add(int64(len(spec.Before) + 1))
 	return nil
 }
 

@@ -40,6 +40,7 @@ type replication struct {
 	slot     transferSlot
 	manifest Manifest  // as of the plan that is carried out
 	embed    bool      // streams may carry blocks embedded in pointers, which an encrypted pool cannot take
+	apart    bool      // each snapshot by a stream of its own: a series was not what it should have been
 	progress *progress // of the fetch under way
 }
 
@@ -253,36 +254,60 @@ func (p *replication) fetch(ctx context.Context, steps []lineage.Step, claimed *
 		// What was planned without it is planned again with it.
 		return errdefs.New(errdefs.ErrStale, "", "an interrupted stream was completed")
 	}
-	// Where streams are small, their beginnings cost more than their bytes: the next one is asked for meanwhile. Beside a large one
-	// the next would only wait, and be cut off for it.
-	ahead := p.progress.expected.Load()/uint64(len(steps)) <= smallStream
-	next := openStream(ctx, p.source, p.streamOf(steps[0]))
+	// Where streams are small, their beginnings cost more than their bytes: one brings as many snapshots as it can, and the next one is asked
+	// for meanwhile. Beside a large one the next would only wait, and be cut off for it.
+	small := p.progress.expected.Load()/uint64(len(steps)) <= smallStream
+	most := 1
+	if small && p.manifest.Series && !p.apart {
+		most = maxSeries
+	}
+	series := lineage.Together(p.manifest.Nodes, steps, most)
+	next := openStream(ctx, p.source, p.streamOf(series[0]...))
 	defer func() { next.drop() }()
-	for i, step := range steps {
+	for i, steps := range series {
 		opening := next
 		next = nil
-		if ahead && i+1 < len(steps) {
-			next = openStream(ctx, p.source, p.streamOf(steps[i+1]))
+		if small && i+1 < len(series) {
+			next = openStream(ctx, p.source, p.streamOf(series[i+1]...))
 		}
-		spec := ReceiveSpec{To: step.Target, GUID: step.GUID, Origin: step.Origin, Continues: step.Continues(), Properties: Properties{
-			propertyRole: roleOf(step), propertyOwner: p.owner, propertyJob: p.job.ID, propertyContainer: p.job.SourceID, "atime": "off",
+		first, last := steps[0], steps[len(steps)-1]
+		spec := ReceiveSpec{To: last.Target, GUID: last.GUID, Before: before(steps), Origin: first.Origin, Continues: first.Continues(), Properties: Properties{
+			propertyRole: roleOf(first), propertyOwner: p.owner, propertyJob: p.job.ID, propertyContainer: p.job.SourceID, "atime": "off",
 		}}
 		if err := p.receive(ctx, opening, spec); err != nil {
-			return fmt.Errorf("receive snapshot %s: %w", step.GUID, err)
+			p.apart = p.apart || len(steps) > 1 && !errors.Is(err, errdefs.ErrAborted) && !errors.Is(err, errdefs.ErrUnavailable)
+			return fmt.Errorf("receive snapshot %s: %w", last.GUID, err)
 		}
-		if roleOf(step) == roleImage {
-			claimed.arrived(arrivalOf(step, p.owner))
+		if roleOf(first) == roleImage {
+			claimed.arrived(arrivalOf(first, p.owner))
 		}
-		if next == nil && i+1 < len(steps) {
-			next = openStream(ctx, p.source, p.streamOf(steps[i+1]))
+		if next == nil && i+1 < len(series) {
+			next = openStream(ctx, p.source, p.streamOf(series[i+1]...))
 		}
 	}
 	return nil
 }
 
-// streamOf is what asks for a step's stream.
-func (p *replication) streamOf(step lineage.Step) StreamRequest {
-	return StreamRequest{JobID: p.job.ID, To: step.GUID, From: step.Base, Embed: p.embed}
+// maxSeries is how many snapshots one stream brings at most: its request names them.
+const maxSeries = 256
+
+// before are the snapshots that steps of one stream bring before the last.
+func before(steps []lineage.Step) (snapshots []Incoming) {
+	for _, step := range steps[:len(steps)-1] {
+		_, name, _ := lineage.SplitSnapshot(step.Target)
+		snapshots = append(snapshots, Incoming{Name: name, GUID: step.GUID})
+	}
+	return snapshots
+}
+
+// streamOf is what asks for the stream that brings steps.
+func (p *replication) streamOf(steps ...lineage.Step) StreamRequest {
+	last := len(steps) - 1
+	request := StreamRequest{JobID: p.job.ID, To: steps[last].GUID, From: steps[0].Base, Embed: p.embed}
+	for _, step := range steps[:last] {
+		request.Between = append(request.Between, step.GUID)
+	}
+	return request
 }
 
 // roleOf tells what a step brings. That it is an image is the peer's word, which gives nobody anything: the label only

@@ -14,17 +14,18 @@ import (
 
 // fleet is some pools with containers whose histories grow at random.
 type fleet struct {
-	pools []*model
-	truth map[lineage.GUID]content // what every snapshot ever made contained
-	steps int                      // streams so far
-	named int                      // datasets so far
+	pools  []*model
+	truth  map[lineage.GUID]content // what every snapshot ever made contained
+	steps  int                      // streams so far
+	series int                      // of them several in one
+	named  int                      // datasets so far
 }
 
 // TestPlansArriveWhole lets pools live and replicate at random. Every replication has to yield exactly the wanted snapshots with the
 // right content, by streams that ZFS would accept, none of which carries what is there, each from the nearest listed
 // ancestor that the target holds.
 func TestPlansArriveWhole(t *testing.T) {
-	streams := 0
+	streams, series := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
 		f := &fleet{truth: make(map[lineage.GUID]content)}
 		guids := new(lineage.GUID)
@@ -41,11 +42,11 @@ func TestPlansArriveWhole(t *testing.T) {
 		for _, act := range rapid.SliceOfN(rapid.SampledFrom(often), 40, 120).Draw(t, "acts") {
 			acts[act](t)
 		}
-		streams += f.steps
+		streams, series = streams+f.steps, series+f.series
 	})
-	t.Logf("%d streams", streams)
-	if streams == 0 {
-		t.Error("no plan had a step: the histories are too poor to show anything")
+	t.Logf("%d streams, %d series among them", streams, series)
+	if streams == 0 || series == 0 {
+		t.Error("no plan had a step, or no series: the histories are too poor to show anything")
 	}
 }
 
@@ -89,7 +90,13 @@ func (f *fleet) write(t *rapid.T) {
 
 func (f *fleet) snapshot(t *rapid.T) {
 	m := f.pool(t)
-	f.snap(m, dataset(t, m))
+	d := dataset(t, m)
+	for i := range rapid.IntRange(1, 4).Draw(t, "in a row") {
+		if i > 0 {
+			m.datasets[d].live[i] = rapid.IntRange(1, 1<<30).Draw(t, "version")
+		}
+		f.snap(m, d)
+	}
 }
 
 func (f *fleet) snap(m *model, dataset string) string {
@@ -168,8 +175,9 @@ func (f *fleet) replicate(t *rapid.T) {
 		t.Fatal(err)
 	}
 	var wanted []lineage.GUID
+	all := rapid.Bool().Draw(t, "all wanted")
 	for _, n := range nodes {
-		if !n.Bookmark && rapid.Bool().Draw(t, "wanted") {
+		if !n.Bookmark && (all || rapid.Bool().Draw(t, "wanted")) {
 			wanted = append(wanted, n.GUID)
 		}
 	}
@@ -183,6 +191,7 @@ func (f *fleet) replicate(t *rapid.T) {
 		lacking[g] = before[g] == ""
 	}
 	maps.DeleteFunc(lacking, func(_ lineage.GUID, lacks bool) bool { return !lacks })
+	f.checkSeries(t, source, nodes, lineage.Together(nodes, steps, rapid.IntRange(1, 4).Draw(t, "most")), steps)
 	for _, s := range steps {
 		f.steps++
 		if !lacking[s.GUID] {
@@ -221,6 +230,41 @@ func (f *fleet) replicate(t *rapid.T) {
 	}
 	if again, err := lineage.Plan(nodes, wanted, after, incoming); err != nil || len(again) != 0 {
 		t.Fatalf("planned again: %v, %v", again, err)
+	}
+}
+
+// checkSeries: a group of several steps is exactly what zfs send -I would send, but for what the history lists in another place, and its
+// snapshots go by their names.
+func (f *fleet) checkSeries(t *rapid.T, source *model, nodes []lineage.Node, groups [][]lineage.Step, steps []lineage.Step) {
+	elsewhere := func(dataset string, guid lineage.GUID) bool {
+		return slices.ContainsFunc(nodes, func(n lineage.Node) bool { return n.GUID == guid && n.Dataset != dataset })
+	}
+	if !slices.Equal(slices.Concat(groups...), steps) {
+		t.Fatalf("groups %v of steps %v", groups, steps)
+	}
+	for _, group := range groups {
+		if len(group) == 1 {
+			continue
+		}
+		f.series++
+		dataset, _, _ := lineage.SplitSnapshot(group[0].Send)
+		var sent []string
+		begun := false
+		for _, s := range source.datasets[dataset].snapshots {
+			if begun && !elsewhere(dataset, s.guid) {
+				sent = append(sent, s.name)
+			}
+			begun = begun || dataset+"@"+s.name == group[0].From
+			if dataset+"@"+s.name == group[len(group)-1].Send {
+				break
+			}
+		}
+		into, _, _ := lineage.SplitSnapshot(group[0].Target)
+		for i, step := range group {
+			if len(sent) != len(group) || step.Send != dataset+"@"+sent[i] || step.Target != into+"@"+sent[i] || !step.Continues() {
+				t.Fatalf("step %d of %+v: zfs send -I sends %v", i, group, sent)
+			}
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/oklog/ulid/v2"
 
@@ -15,13 +16,64 @@ import (
 
 // Receive implements agent.Pool.
 func (p *Pool) Receive(ctx context.Context, spec agent.ReceiveSpec, stream io.Reader) error {
+	in := newInterruptible(ctx, stream)
+	defer in.stop()
+	if len(spec.Before) == 0 {
+		return p.receiveNext(ctx, spec, in)
+	}
+	if err := p.receiveSeries(ctx, spec, in); err != nil {
+		return fmt.Errorf("receive all to %s: %w", spec.To, err)
+	}
+	return nil
+}
+
+// receiveSeries receives the streams of a series, each as if it had come by itself.
+func (p *Pool) receiveSeries(ctx context.Context, spec agent.ReceiveSpec, in io.Reader) error {
+	dataset, name, ok := lineage.SplitSnapshot(spec.To)
+	if !ok || !spec.Continues {
+		return fmt.Errorf("a series goes on with a dataset: %w", errdefs.ErrInvalid)
+	}
+	f, err := readFrame(in)
+	if err != nil {
+		return err
+	}
+	if f.kind == frameHeader {
+		return fmt.Errorf("not a series of snapshots: %w", agent.ErrWrongSnapshot)
+	}
+	var header seriesHeader
+	if err := f.decode(frameSeries, &header); err != nil {
+		return err
+	}
+	expected := append(slices.Clone(spec.Before), agent.Incoming{Name: name, GUID: spec.GUID})
+	for i, next := range expected {
+		if i == len(header.Names) {
+			return fmt.Errorf("the series ends before snapshot %s: %w", next.GUID, errdefs.ErrStale)
+		}
+		if name := header.Names[i]; name != next.Name {
+			class := agent.ErrWrongSnapshot
+			if slices.ContainsFunc(expected[i:], func(later agent.Incoming) bool { return later.Name == name }) {
+				class = errdefs.ErrStale // the expected one was destroyed meanwhile
+			}
+			return fmt.Errorf("snapshot %q instead of %q: %w", name, next.Name, class)
+		}
+		single := agent.ReceiveSpec{To: dataset + "@" + next.Name, GUID: next.GUID, Continues: true}
+		if err := p.receiveNext(ctx, single, in); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// receiveNext receives the stream of one snapshot.
+func (p *Pool) receiveNext(ctx context.Context, spec agent.ReceiveSpec, in io.Reader) error {
 	return p.effect(ctx, "receive", spec.To, func() error {
-		in := newInterruptible(ctx, stream)
-		defer in.stop()
 		var header streamHeader
 		f, err := readFrame(in)
 		if err != nil {
 			return err
+		}
+		if f.kind == frameSeries {
+			return fmt.Errorf("stream of several snapshots: %w", errdefs.ErrUnsupported)
 		}
 		if err := f.decode(frameHeader, &header); err != nil {
 			return err

@@ -13,6 +13,7 @@ import (
 
 // outgoing is a stream to be sent.
 type outgoing struct {
+	name    string // of the snapshot
 	header  streamHeader
 	changes []frame
 	blocks  []outgoingBlock
@@ -80,7 +81,7 @@ func (p *Pool) Send(ctx context.Context, spec agent.SendSpec) (io.ReadCloser, er
 	if err := p.fault("send:before", spec.To); err != nil {
 		return nil, fmt.Errorf("send %s: %w", spec.To, err)
 	}
-	out, unpin, err := p.outgoing(ctx, spec)
+	outs, unpin, err := p.outgoingSeries(ctx, spec)
 	if err != nil {
 		return nil, fmt.Errorf("send %s: %w", spec.To, err)
 	}
@@ -91,7 +92,7 @@ func (p *Pool) Send(ctx context.Context, spec agent.SendSpec) (io.ReadCloser, er
 		defer close(done)
 		defer unpin()
 		defer stop()
-		err := p.write(out, writer)
+		err := p.writeSeries(spec, outs, writer)
 		if err != nil {
 			err = fmt.Errorf("send %s: %w", spec.To, err)
 		}
@@ -145,6 +146,87 @@ func (p *Pool) write(out *outgoing, w io.Writer) error {
 		return err
 	}
 	return end.writeTo(w)
+}
+
+// writeSeries produces the streams of one Send.
+func (p *Pool) writeSeries(spec agent.SendSpec, outs []*outgoing, w io.Writer) error {
+	if spec.Series && spec.Token == "" {
+		var header seriesHeader
+		for _, out := range outs {
+			header.Names = append(header.Names, out.name)
+		}
+		f, err := jsonFrame(frameSeries, header)
+		if err != nil {
+			return err
+		}
+		if err := f.writeTo(w); err != nil {
+			return err
+		}
+	}
+	for _, out := range outs {
+		if err := p.write(out, w); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// outgoingSeries prepares all streams of one Send and pins their snapshots until unpin.
+func (p *Pool) outgoingSeries(ctx context.Context, spec agent.SendSpec) (outs []*outgoing, unpin func(), err error) {
+	specs, err := p.parts(spec)
+	if err != nil {
+		return nil, nil, err
+	}
+	var pins []func()
+	unpin = func() {
+		for _, pin := range pins {
+			pin()
+		}
+	}
+	for _, part := range specs {
+		out, pin, err := p.outgoing(ctx, part)
+		if err != nil {
+			unpin()
+			return nil, nil, err
+		}
+		_, out.name, _ = lineage.SplitSnapshot(part.To)
+		outs, pins = append(outs, out), append(pins, pin)
+	}
+	return outs, unpin, nil
+}
+
+// parts are the single streams that a Send is made of.
+func (p *Pool) parts(spec agent.SendSpec) ([]agent.SendSpec, error) {
+	if !spec.Series || spec.Token != "" {
+		return []agent.SendSpec{spec}, nil
+	}
+	s, err := p.view(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	dataset, to, err := s.snapshot(spec.To)
+	if err != nil {
+		return nil, err
+	}
+	base, from, err := s.snapshot(spec.From)
+	if err != nil {
+		return nil, err
+	}
+	if base != dataset || from.TXG >= to.TXG {
+		return nil, fmt.Errorf("%s is no earlier snapshot of the same dataset: %w", spec.From, errdefs.ErrInvalid)
+	}
+	name, _, _ := lineage.SplitSnapshot(spec.To)
+	var parts []agent.SendSpec
+	last := spec.From
+	for _, snap := range dataset.Snapshots {
+		if snap.TXG <= from.TXG || snap.TXG > to.TXG {
+			continue
+		}
+		next := name + "@" + snap.Name
+		parts = append(parts, agent.SendSpec{From: last, To: next, Embed: spec.Embed})
+		last = next
+	}
+	return parts, nil
 }
 
 // outgoing prepares a stream and pins its snapshots until unpin.

@@ -16,7 +16,8 @@ import (
 )
 
 // A stream is a sequence of frames: one header, changes, blocks, an end. The frames between header and end are numbered and the
-// same each time the same snapshots are sent, so a stream can go on anywhere.
+// same each time the same snapshots are sent, so a stream can go on anywhere. A series is a frame that names its snapshots, and
+// then a stream for each.
 //
 // A frame is its kind, its length, its payload and a hash of all three.
 type frame struct {
@@ -27,6 +28,7 @@ type frame struct {
 type frameKind byte
 
 const (
+	frameSeries  frameKind = 'S' // seriesHeader
 	frameHeader  frameKind = 'H' // streamHeader
 	frameChanges frameKind = 'C' // []change
 	frameBlock   frameKind = 'B' // a block's bytes
@@ -48,6 +50,11 @@ type streamHeader struct {
 	Clone  bool         `json:"clone,omitempty"`  // From lies in another dataset than the snapshot
 	Resume bool         `json:"resume,omitempty"` // goes on with what the receiver has
 	Skip   int          `json:"skip,omitempty"`   // how many frames that is
+}
+
+// seriesHeader says what the snapshots are called that follow, oldest first.
+type seriesHeader struct {
+	Names []string `json:"names"`
 }
 
 // streamEnd lets the receiver check what it made.
@@ -78,7 +85,7 @@ func readFrame(r io.Reader) (frame, error) {
 		return frame{}, cutOff(err)
 	}
 	switch kind := frameKind(head[0]); kind {
-	case frameHeader, frameChanges, frameBlock, frameEnd, frameArrived:
+	case frameSeries, frameHeader, frameChanges, frameBlock, frameEnd, frameArrived:
 	default:
 		return frame{}, fmt.Errorf("frame of kind %q: %w", kind, errdefs.ErrCorrupt)
 	}

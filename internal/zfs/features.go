@@ -2,7 +2,6 @@ package zfs
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"strings"
 	"sync"
@@ -25,9 +24,9 @@ var streamFeatures = []struct {
 
 // neededFeatures returns what a header, which was checked, needs.
 func neededFeatures(header []byte) (names []string) {
-	var order binary.ByteOrder = binary.LittleEndian
-	if order.Uint64(header[headerMagicAt:]) != streamMagic {
-		order = binary.BigEndian
+	order, err := byteOrder(header)
+	if err != nil {
+		return nil
 	}
 	features := order.Uint64(header[headerVersionAt:]) >> 2
 	for _, feature := range streamFeatures {

@@ -23,7 +23,8 @@ const (
 	streamMagic = 0x2F5bacbac
 
 	kindMask        = 0x3
-	kindSingle      = 0x1 // one snapshot without properties; the other kind, compound, carries both
+	kindSingle      = 0x1 // one snapshot without properties
+	kindCompound    = 0x2 // several, or with properties
 	featureRaw      = 1 << 24
 	featureRedacted = 1 << 21
 
@@ -46,13 +47,11 @@ func readHeader(stream io.Reader) (header []byte, guid lineage.GUID, err error) 
 	return header, guid, err
 }
 
+// checkHeader returns the GUID of the snapshot that a single stream makes, by its header.
 func checkHeader(header []byte) (lineage.GUID, error) {
-	var order binary.ByteOrder = binary.LittleEndian
-	if order.Uint64(header[headerMagicAt:]) != streamMagic {
-		order = binary.BigEndian
-	}
-	if order.Uint64(header[headerMagicAt:]) != streamMagic {
-		return 0, fmt.Errorf("not a ZFS stream: %w", errdefs.ErrCorrupt)
+	order, err := byteOrder(header)
+	if err != nil {
+		return 0, err
 	}
 	version := order.Uint64(header[headerVersionAt:])
 	features := version >> 2
@@ -69,4 +68,14 @@ func checkHeader(header []byte) (lineage.GUID, error) {
 		return 0, fmt.Errorf("stream of dataset type %d: %w", kind, errdefs.ErrCorrupt)
 	}
 	return lineage.GUID(order.Uint64(header[headerGUIDAt:])), nil
+}
+
+// byteOrder tells by a header's magic number how its sender writes numbers.
+func byteOrder(header []byte) (binary.ByteOrder, error) {
+	for _, order := range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {
+		if order.Uint64(header[headerMagicAt:]) == streamMagic {
+			return order, nil
+		}
+	}
+	return nil, fmt.Errorf("not a ZFS stream: %w", errdefs.ErrCorrupt)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -29,7 +30,7 @@ const copyBuffer = 256 << 10
 //
 // The first bytes of a stream are looked at before ZFS acts on them: one that carries properties or more than one
 // snapshot (send -p, -R), raw encrypted or redacted data is ErrUnsupported, and so is a volume's; what is no stream is
-// ErrCorrupt.
+// ErrCorrupt. Of a series, which spec.Before asks for, every record is; its snapshots that arrived before an error are there.
 //
 // When ctx is done, the stream breaks off or is incomplete, what arrived is kept and the error is ErrAborted. The
 // command gets an end of file first and is killed only when it does not end by itself: both keep what arrived, and the
@@ -39,7 +40,7 @@ func (p *Pool) Receive(ctx context.Context, spec agent.ReceiveSpec, stream io.Re
 	args, err := p.receiveArgs(ctx, spec)
 	var guid lineage.GUID
 	if err == nil {
-		guid, err = p.receive(ctx, args, spec.GUID, stream)
+		guid, err = p.receive(ctx, args, spec, stream)
 	}
 	if err == nil && !spec.Continues {
 		err = p.checkReceived(ctx, spec.To, guid)
@@ -77,6 +78,12 @@ func (p *Pool) receiveArgs(ctx context.Context, spec agent.ReceiveSpec) ([]strin
 		return nil, err
 	}
 	args := []string{"zfs", "receive", "-s", "-u"}
+	if len(spec.Before) > 0 {
+		if !spec.Continues {
+			return nil, fmt.Errorf("a series begins a dataset: %w", errdefs.ErrInvalid)
+		}
+		return append(args, full), nil // the snapshots are called as the stream says; see passSeries
+	}
 	if spec.Continues {
 		return append(args, to), nil
 	}
@@ -102,8 +109,8 @@ func (p *Pool) receiveArgs(ctx context.Context, spec agent.ReceiveSpec) ([]strin
 	return append(args, to), nil
 }
 
-// receive runs the command that args say and returns the GUID that the stream named, which has to be wanted unless that is 0.
-func (p *Pool) receive(ctx context.Context, args []string, wanted lineage.GUID, stream io.Reader) (lineage.GUID, error) {
+// receive runs the command that args say and returns the GUID that the stream named, which has to be spec's unless that has none.
+func (p *Pool) receive(ctx context.Context, args []string, spec agent.ReceiveSpec, stream io.Reader) (lineage.GUID, error) {
 	reading, writing, err := os.Pipe()
 	if err != nil { // of files there are too many open
 		return 0, fmt.Errorf("receive: %w", errdefs.New(errdefs.ErrUnavailable, "", "no pipe for the stream").WithCause(err))
@@ -123,7 +130,14 @@ func (p *Pool) receive(ctx context.Context, args []string, wanted lineage.GUID, 
 	fed := make(chan feedResult, 1)
 	guid := make(chan lineage.GUID, 1)
 	accept := func(header []byte) error { return p.checkFeatures(ctx, header) }
-	go func() { fed <- feed(writing, stream, wanted, accept, guid) }() // waited for below
+	pass := func(w io.Writer, stream io.Reader) error { return passOne(w, stream, spec.GUID, accept, guid) }
+	if len(spec.Before) > 0 {
+		_, name, _ := lineage.SplitSnapshot(spec.To)
+		expected := append(slices.Clone(spec.Before), agent.Incoming{Name: name, GUID: spec.GUID})
+		pass = func(w io.Writer, stream io.Reader) error { return passSeries(w, stream, expected, accept) }
+		guid <- spec.GUID
+	}
+	go func() { fed <- feed(writing, stream, pass) }() // waited for below
 	printed := make(chan struct{})
 	go func() { // -s prints to standard error only; but a full pipe must never stop the command
 		defer close(printed)
@@ -137,7 +151,7 @@ func (p *Pool) receive(ctx context.Context, args []string, wanted lineage.GUID, 
 	}
 	result := p.await(fed, stream)
 	switch {
-	case result.refused != nil: // the command got nothing, whatever it makes of that
+	case result.refused != nil: // the command got nothing of that, whatever it makes of it
 		return 0, result.refused
 	case failed == nil: // complete, whatever the stream's reader says after its end
 		return <-guid, nil
@@ -153,15 +167,22 @@ type feedResult struct {
 	read    error // its Read failed
 }
 
-// feed copies a stream to w and closes w. It refuses the stream of another snapshot than the wanted one, and one whose header accept
-// refuses, before a byte is copied; the snapshot's GUID it tells before that.
-func feed(w *os.File, stream io.Reader, wanted lineage.GUID, accept func(header []byte) error, tell chan<- lineage.GUID) feedResult {
+// feed lets pass hand a stream on to w, and closes w.
+func feed(w *os.File, stream io.Reader, pass func(w io.Writer, stream io.Reader) error) feedResult {
 	defer w.Close()
 	source := &recordingReader{from: stream}
-	header, guid, err := readHeader(source)
+	// Hidden behind plain interfaces, so that what copies uses its own buffer and not one of the file's choice.
+	refused := pass(struct{ io.Writer }{w}, source)
 	if source.failed != nil {
 		return feedResult{read: source.failed}
 	}
+	return feedResult{refused: refused}
+}
+
+// passOne hands on the stream of one snapshot. It refuses that of another than the wanted one, and one whose header accept
+// refuses, before a byte is handed on; the snapshot's GUID it tells before that. An error of w is none: who reads from it says why.
+func passOne(w io.Writer, stream io.Reader, wanted lineage.GUID, accept func(header []byte) error, tell chan<- lineage.GUID) error {
+	header, guid, err := readHeader(stream)
 	if err == nil && wanted != 0 && guid != wanted {
 		err = fmt.Errorf("snapshot %s instead of %s: %w", guid, wanted, agent.ErrWrongSnapshot)
 	}
@@ -169,15 +190,14 @@ func feed(w *os.File, stream io.Reader, wanted lineage.GUID, accept func(header 
 		err = accept(header)
 	}
 	if err != nil {
-		return feedResult{refused: err}
+		return err
 	}
 	tell <- guid
 	if _, err := w.Write(header); err != nil {
-		return feedResult{} // the command ended; it says why
+		return nil
 	}
-	// Hidden behind plain interfaces, so that the copy uses this buffer and not one of the file's choice.
-	_, _ = io.CopyBuffer(struct{ io.Writer }{w}, source, make([]byte, copyBuffer))
-	return feedResult{read: source.failed}
+	_, _ = io.CopyBuffer(w, stream, make([]byte, copyBuffer))
+	return nil
 }
 
 // recordingReader keeps the error of a failed Read, which io.Copy does not tell from one of Write.

@@ -42,7 +42,11 @@ func (p *Pool) sendArgs(spec agent.SendSpec) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		args = append(args, "-i", from)
+		increment := "-i"
+		if spec.Series {
+			increment = "-I"
+		}
+		args = append(args, increment, from)
 	}
 	to, _, err := p.snapshot(spec.To)
 	if err != nil {
@@ -56,6 +60,8 @@ func describe(spec agent.SendSpec) string {
 	switch {
 	case spec.Token != "":
 		return "send by token"
+	case spec.Series:
+		return "send all from " + spec.From + " to " + spec.To
 	case spec.From != "":
 		return "send " + spec.From + " to " + spec.To
 	}

@@ -57,6 +57,13 @@ func Pool(t *testing.T, open func(t *testing.T) agent.Pool) {
 		{"SendPinsItsSnapshot", sendPins},
 		{"SendStops", sendStops},
 
+		{"Series", seriesArrives},
+		{"SeriesIsAskedFor", seriesIsAskedFor},
+		{"SeriesIsCut", seriesIsCut},
+		{"SeriesIsAnother", seriesIsAnother},
+		{"SeriesIsStale", seriesIsStale},
+		{"SeriesRefuses", seriesRefuses},
+
 		{"Resume", resume},
 		{"ResumeIncrement", resumeIncrement},
 		{"ResumeAfterRename", resumeAfterRename},
