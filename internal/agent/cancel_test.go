@@ -95,6 +95,7 @@ func TestACopyWhoseSourceServerIsDeadCanBeDeleted(t *testing.T) {
 }
 
 func TestACancelledSyncLeavesTheCopyAsItWas(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, 2)
 	here, there := f.servers[0], f.servers[1]
 	source := f.create(here, "source")

@@ -153,6 +153,7 @@ func TestSyncSurvivesTheDeathOfTheTargetAnywhere(t *testing.T) {
 }
 
 func TestCopySurvivesTheDeathOfTheSourceAnywhere(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, 2)
 	here, there := f.servers[0], f.servers[1]
 	source := f.create(here, "source")

@@ -394,6 +394,7 @@ func TestOwnersOfContainersFromOneImageShareNothingAndHinderNobody(t *testing.T)
 }
 
 func TestAFailureThatCannotBeUndoneSaysWhyAndLetsGoOfTheSource(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, 1)
 	here := f.servers[0]
 	source := f.create(here, "source")

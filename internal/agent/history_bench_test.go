@@ -8,17 +8,22 @@ import (
 	"github.com/hoodynetwork/hoody-agent/internal/store"
 )
 
-// BenchmarkHistory copies a container with a history of 200 small snapshots over a link of 50 ms, with the next stream asked for
-// while one is received, and one after the other, as streams are that look large. waits/op are the streams that were asked for when
-// none was under way: the round trips in sequence.
+// BenchmarkHistory copies a container with a history of 200 small snapshots over a link of 50 ms: in one stream; from a source that
+// sends one at a time, the next one asked for while one is received; and one after the other, as streams are that look large. waits/op are
+// the streams that were asked for when none was under way: the round trips in sequence.
 func BenchmarkHistory(b *testing.B) {
 	const history, rtt = 200, 50 * time.Millisecond
-	for name, estimate := range map[string]func(*agent.Estimate){
-		"ahead":      nil,
-		"one by one": func(estimate *agent.Estimate) { estimate.Bytes = (history + 10) * 9 << 20 },
+	for _, way := range []struct {
+		name     string
+		estimate func(*agent.Estimate)
+		tamper   func(*agent.Manifest)
+	}{
+		{"together", nil, nil},
+		{"ahead", nil, func(manifest *agent.Manifest) { manifest.Series = false }},
+		{"one by one", func(estimate *agent.Estimate) { estimate.Bytes = (history + 10) * 9 << 20 }, nil},
 	} {
-		b.Run(name, func(b *testing.B) {
-			f := newFleet(b, 2, withNetwork, func(f *fleet) { f.network.rtt, f.network.estimate = rtt, estimate })
+		b.Run(way.name, func(b *testing.B) {
+			f := newFleet(b, 2, withNetwork, func(f *fleet) { f.network.rtt, f.network.estimate, f.network.tamper = rtt, way.estimate, way.tamper })
 			here, there := f.servers[0], f.servers[1]
 			for b.Loop() {
 				b.StopTimer()

@@ -31,6 +31,7 @@ type network struct {
 	rtt      time.Duration // of connections; set before anything uses it
 	streams  streamCounts
 	estimate func(*agent.Estimate) // changes a peer's estimate; nil to leave it, set before anything uses it
+	tamper   func(*agent.Manifest) // changes a peer's manifest, likewise
 
 	mu        sync.Mutex
 	addresses map[string]string // by server
@@ -208,6 +209,14 @@ func (c countedSource) Stream(ctx context.Context, request agent.StreamRequest) 
 		return nil, err
 	}
 	return &countedStream{stream, c.network, flow, ended}, nil
+}
+
+func (c countedSource) Freeze(ctx context.Context, jobID string) (agent.Manifest, error) {
+	manifest, err := c.Source.Freeze(ctx, jobID)
+	if change := c.network.tamper; change != nil {
+		change(&manifest)
+	}
+	return manifest, err
 }
 
 func (c countedSource) Estimate(ctx context.Context, request agent.EstimateRequest) (agent.Estimate, error) {

@@ -53,6 +53,7 @@ func TestWhatAHostCannotDo(t *testing.T) {
 
 // A request does not wait for ever for a server that goes away after it was accepted. The work goes on when the server is back.
 func TestAServerGoesAwayAfterItAccepted(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		effect, code string
 		request      func(a *agent.Agent, id string) error

@@ -13,6 +13,7 @@ import (
 
 // A link that breaks time and again, with progress in between, does not end in long pauses.
 func TestABreakingLinkEndsInNoLongPauses(t *testing.T) {
+	t.Parallel()
 	core, logs := observer.New(zap.WarnLevel)
 	f := newFleet(t, 2, withNetwork, func(f *fleet) { f.log = zap.New(core) })
 	source := f.create(f.servers[0], "source")

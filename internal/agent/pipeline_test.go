@@ -11,6 +11,7 @@ import (
 
 // A history of small snapshots comes in one stream after the first, whatever its length.
 func TestAHistoryComesInOneStream(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, 2)
 	here, there := f.servers[0], f.servers[1]
 	source := f.create(here, "source")
@@ -47,6 +48,7 @@ func TestASeriesThatIsRefusedComesApart(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			f := newFleet(t, 2)
 			here, there := f.servers[0], f.servers[1]
 			source := f.create(here, "source")
@@ -97,6 +99,7 @@ func (f *fleet) holdsHistory(copied, source store.Container, count int) {
 
 // A history of small snapshots does not wait for an answer between one stream and the next, from a source that sends one at a time.
 func TestTheNextStreamIsAskedForWhileOneIsReceived(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, 2)
 	here, there := f.servers[0], f.servers[1]
 	source := f.create(here, "source")

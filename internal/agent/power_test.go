@@ -40,6 +40,7 @@ func (r slowRuntime) ForceStop(ctx context.Context, name string) error {
 }
 
 func TestAnOperationThatTakesTooLongIsGivenUp(t *testing.T) {
+	t.Parallel()
 	slow := make(map[string]bool)
 	f := newFleet(t, 1, func(f *fleet) {
 		f.drive = func(runtime agent.Runtime) agent.Runtime { return slowRuntime{runtime, slow} }
@@ -98,6 +99,7 @@ func (r silentRuntime) Instance(ctx context.Context, name string) (agent.Instanc
 
 // A restart that has stopped its container does not leave it at that because the runtime is away.
 func TestARestartOutlastsASilentRuntime(t *testing.T) {
+	t.Parallel()
 	var silent atomic.Bool
 	f := newFleet(t, 1, func(f *fleet) {
 		f.drive = func(runtime agent.Runtime) agent.Runtime { return silentRuntime{runtime, &silent} }

@@ -79,6 +79,7 @@ func TestAFollowerHasTheRoomOfTheLeader(t *testing.T) {
 
 // A copy of hours is not given up, nor what has come of it thrown away, for one error that nobody knows.
 func TestAnUnexplainedErrorCostsNothing(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, 2)
 	here, there := f.servers[0], f.servers[1]
 	source := f.create(here, "source")

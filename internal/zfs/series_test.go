@@ -186,3 +186,16 @@ func FuzzSeries(f *testing.F) {
 		}
 	})
 }
+
+// What zfs send -L -c -e -I made of two snapshots with small files, extended attributes, a removed file and one that was written anew.
+func TestRecordedSeries(t *testing.T) {
+	stream := []byte(readFile(t, recorded+"stream-series.bin"))
+	var passed bytes.Buffer
+	expected := []agent.Incoming{{Name: "s1", GUID: 3936241969038126580}, {Name: "s2", GUID: 2575818913463699011}}
+	if err := passSeries(&passed, bytes.NewReader(stream), expected, func([]byte) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(passed.Bytes(), stream) {
+		t.Errorf("%d of %d bytes passed", passed.Len(), len(stream))
+	}
+}

@@ -58,11 +58,13 @@ func Pool(t *testing.T, open func(t *testing.T) agent.Pool) {
 		{"SendStops", sendStops},
 
 		{"Series", seriesArrives},
+		{"SeriesOfAllSorts", seriesOfAllSorts},
 		{"SeriesIsAskedFor", seriesIsAskedFor},
 		{"SeriesIsCut", seriesIsCut},
 		{"SeriesIsAnother", seriesIsAnother},
 		{"SeriesIsStale", seriesIsStale},
 		{"SeriesRefuses", seriesRefuses},
+		{"SeriesPins", seriesPins},
 
 		{"Resume", resume},
 		{"ResumeIncrement", resumeIncrement},

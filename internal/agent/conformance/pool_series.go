@@ -2,7 +2,9 @@ package conformance
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"github.com/hoodynetwork/hoody-agent/internal/agent"
@@ -62,6 +64,52 @@ func seriesArrives(s *sandbox) {
 	s.ok(s.pool.Receive(s.ctx, agent.ReceiveSpec{To: target + "@s4", GUID: all[4].GUID, Continues: true},
 		readOnce(s.send(agent.SendSpec{From: source + "@s3", To: source + "@s4"}))), "receive one more")
 	s.has(target, all)
+}
+
+// seriesOfAllSorts: a series carries whatever a tree is made of, embedded blocks, holes, links and removed files among it.
+func seriesOfAllSorts(s *sandbox) {
+	source, target := s.create("d"), s.name("copy")
+	s.write(source, "rootfs/gone", noise(1, 300*kib))
+	first := s.snapshot(source, "s0")
+	s.receive(target+"@s0", "", s.send(agent.SendSpec{To: source + "@s0"}))
+	all := []agent.Incoming{{Name: "s0", GUID: first.GUID}}
+	for i := range 3 {
+		s.with(source, func(m agent.Mount) error {
+			r := m.Root()
+			err := errors.Join(r.MkdirAll(fmt.Sprintf("rootfs/dir%d/deep", i), 0o750), r.Symlink("../gone", fmt.Sprint("rootfs/link", i)))
+			for j := range 40 { // tiny, small and middling, which compress
+				text := bytes.Repeat([]byte(fmt.Sprintf("line %d of file %d\n", i, j)), 1+j*j)
+				err = errors.Join(err, r.WriteFile(fmt.Sprintf("rootfs/dir%d/text%d", i, j), text, 0o640))
+			}
+			if err != nil {
+				return err
+			}
+			sparse, err := r.Create(fmt.Sprint("rootfs/sparse", i))
+			if err != nil {
+				return err
+			}
+			_, err = sparse.WriteAt(noise(uint64(i), 5000), 3*mib)
+			return errors.Join(err, sparse.Close())
+		})
+		if i == 1 {
+			s.with(source, func(m agent.Mount) error {
+				return errors.Join(m.Root().Remove("rootfs/gone"), m.Root().RemoveAll("rootfs/dir0"))
+			})
+		}
+		name := fmt.Sprint("s", i+1)
+		all = append(all, agent.Incoming{Name: name, GUID: s.snapshot(source, name).GUID})
+	}
+	stream := s.send(agent.SendSpec{From: source + "@s0", To: source + "@s3", Series: true, Embed: true})
+	s.ok(s.receiveSeries(target, stream, all[1:]...), "receive a series")
+	s.snapshotHolds(target+"@s1", "rootfs/dir0/text39", bytes.Repeat([]byte("line 0 of file 39\n"), 1+39*39))
+	s.snapshotHolds(target+"@s1", "rootfs/gone", noise(1, 300*kib))
+	for _, snapshot := range []string{"@s2", "@s3"} {
+		s.snapshotHolds(target+snapshot, "rootfs/gone", nil)
+		s.snapshotHolds(target+snapshot, "rootfs/dir0/text0", nil)
+		s.snapshotHolds(target+snapshot, "rootfs/dir1/text0", []byte("line 1 of file 0\n"))
+		s.snapshotHolds(target+snapshot, "rootfs/sparse1", append(make([]byte, 3*mib), noise(1, 5000)...))
+	}
+	s.snapshotHolds(target+"@s3", "rootfs/dir2/text7", bytes.Repeat([]byte("line 2 of file 7\n"), 1+7*7))
 }
 
 // seriesIsAskedFor: a series does not pass for one stream, nor one stream for a series.
@@ -136,4 +184,16 @@ func seriesRefuses(s *sandbox) {
 	s.fails(s.sendError(agent.SendSpec{From: source + "@s1", To: source + "@s0", Series: true}), "send a series backwards")
 	s.fails(s.sendError(agent.SendSpec{From: source + "@none", To: source + "@s1", Series: true}), "send a series from nothing", errdefs.ErrNotFound)
 	s.fails(s.sendError(agent.SendSpec{From: source + "@s0", To: source + "@none", Series: true}), "send a series to nothing", errdefs.ErrNotFound)
+}
+
+// seriesPins: no snapshot of a series can be destroyed before its turn has come.
+func seriesPins(s *sandbox) {
+	source, _, _ := lineageOf(s, 3)
+	stream, err := s.pool.Send(s.ctx, agent.SendSpec{From: source + "@s0", To: source + "@s3", Series: true})
+	s.ok(err, "send")
+	_, err = io.CopyN(io.Discard, stream, 1000) // into the first stream
+	s.ok(err, "read")
+	s.fails(s.pool.DestroySnapshot(s.ctx, source+"@s3"), "destroy a snapshot that is still to be sent", errdefs.ErrBusy)
+	s.ok(stream.Close(), "close")
+	s.until("the snapshot can be destroyed", func() bool { return s.pool.DestroySnapshot(s.ctx, source+"@s3") == nil })
 }
