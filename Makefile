@@ -7,16 +7,19 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 
 # How long each fuzz target runs.
 FUZZTIME ?= 30s
-# Random programs that make model runs, and the first one's seed; none is a new one.
+# Random programs that make model runs, or 0 for as many as fit into MODEL_SECONDS, and the first one's seed; none is a new one.
 PROGRAMS ?= 2000
 SEED     ?=
+# How long make test runs random programs.
+MODEL_SECONDS ?= 60
 # Runs of each way to send that bench-transport takes the median of.
 ROUNDS   ?= 5
 # Which chapters of the end-to-end stories to tell, as go test -run takes it: create|sync. Later ones need earlier ones.
 E2E      ?= .
 # The race detector needs a C compiler; without one the tests run without it. The binary that is shipped has no C in it.
 RACE      ?= $(if $(shell command -v gcc),-race)
-TESTFLAGS ?= $(RACE) -shuffle=on -timeout 60m
+# Six tests of a package at once: most of their time they wait.
+TESTFLAGS ?= $(RACE) -shuffle=on -timeout 60m -parallel 6
 
 .DEFAULT_GOAL := help
 
@@ -41,11 +44,11 @@ deb: build ## build bin/hoody-agent_VERSION_ARCH.deb
 
 .PHONY: test
 test: ## all tests that need neither root nor ZFS, with the race detector
-	MODEL_SECONDS=60 $(GO) test $(TESTFLAGS) ./...
+	MODEL_SECONDS=$(MODEL_SECONDS) $(GO) test $(TESTFLAGS) ./...
 
 .PHONY: model
 model: ## run PROGRAMS (2000) random programs from SEED on, each step compared with a model of what it is to do
-	PROGRAMS=$(PROGRAMS) SEED=$(SEED) $(GO) test -v -count=1 -timeout 0 -run TestPrograms ./internal/modeltest
+	PROGRAMS=$(PROGRAMS) SEED=$(SEED) MODEL_SECONDS=$(MODEL_SECONDS) $(GO) test -v -count=1 -timeout 0 -run TestPrograms ./internal/modeltest
 
 .PHONY: demo
 demo: ## tell the story of copy and sync on simulated hosts
