@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/hoodynetwork/hoody-agent/internal/agent"
+	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
 	"github.com/hoodynetwork/hoody-agent/internal/lineage"
 	"github.com/hoodynetwork/hoody-agent/internal/store"
 )
@@ -68,6 +69,37 @@ func TestASeriesThatIsRefusedComesApart(t *testing.T) {
 			f.holdsHistory(copied, source, history)
 		})
 	}
+}
+
+// What one pool does not take in a series, it may take by itself.
+func TestASeriesThatThePoolRefusesComesApart(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 2)
+	here, there := f.servers[0], f.servers[1]
+	source := f.create(here, "source")
+	const history = 5
+	f.history(source, history)
+	series, started := 0, 0
+	f.asked = func(request agent.StreamRequest) {
+		if len(request.Between) > 0 {
+			series++
+		}
+	}
+	there.setFault(func(op, _ string) error {
+		if op == "receive:started" {
+			started++
+		}
+		if op == "receive:started" && series == 1 && started == 4 { // within the series
+			return errdefs.New(errdefs.ErrUnsupported, "", "a record of an unknown kind")
+		}
+		return nil
+	})
+	copied := f.settled(f.copy(source, there, agent.CopyRequest{}).ID, store.StatusRunning)
+	there.setFault(nil)
+	if series != 1 || started < 5 {
+		t.Errorf("a series was asked for %d times, %d streams began", series, started)
+	}
+	f.holdsHistory(copied, source, history)
 }
 
 // history makes snapshots of small changes.

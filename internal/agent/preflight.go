@@ -36,6 +36,9 @@ func (a *Agent) EstimateStreams(ctx context.Context, peer string, request Estima
 	}
 	specs := make([]SendSpec, 0, len(request.Streams))
 	for _, stream := range request.Streams {
+		if len(stream.Between) > 0 { // each snapshot is asked for by itself
+			return Estimate{}, errdefs.New(errdefs.ErrInvalid, "", "an estimate of a series")
+		}
 		spec, err := manifest.send(stream)
 		if err != nil {
 			return Estimate{}, err

@@ -80,7 +80,7 @@ func (p *replication) untilComplete(ctx context.Context) (err error) {
 			err = p.fetch(ctx, missing, claimed)
 		}
 		claimed.end()
-		if errors.Is(err, ErrWrongSnapshot) && !misled {
+		if errors.Is(err, ErrWrongSnapshot) && !errors.Is(err, errdefs.ErrStale) && !misled {
 			// A name of the manifest may have gone to another snapshot meanwhile; the next manifest has the names of now.
 			misled, err = true, planAgain(err)
 		}
@@ -254,38 +254,47 @@ func (p *replication) fetch(ctx context.Context, steps []lineage.Step, claimed *
 		// What was planned without it is planned again with it.
 		return errdefs.New(errdefs.ErrStale, "", "an interrupted stream was completed")
 	}
-	// Where streams are small, their beginnings cost more than their bytes: one brings as many snapshots as it can, and the next one is asked
-	// for meanwhile. Beside a large one the next would only wait, and be cut off for it.
+	// Where streams are small, their beginnings cost more than their bytes: one brings as many snapshots as it can, and a next one of a single
+	// snapshot is asked for meanwhile. Beside a large one the next would only wait, and be cut off for it, as a series would.
 	small := p.progress.expected.Load()/uint64(len(steps)) <= smallStream
 	most := 1
 	if small && p.manifest.Series && !p.apart {
 		most = maxSeries
 	}
-	series := lineage.Together(p.manifest.Nodes, steps, most)
-	next := openStream(ctx, p.source, p.streamOf(series[0]...))
+	groups := lineage.Together(p.manifest.Nodes, steps, most)
+	next := openStream(ctx, p.source, p.streamOf(groups[0]...))
 	defer func() { next.drop() }()
-	for i, steps := range series {
+	for i, group := range groups {
 		opening := next
 		next = nil
-		if small && i+1 < len(series) {
-			next = openStream(ctx, p.source, p.streamOf(series[i+1]...))
+		if small && i+1 < len(groups) && len(groups[i+1]) == 1 {
+			next = openStream(ctx, p.source, p.streamOf(groups[i+1]...))
 		}
-		first, last := steps[0], steps[len(steps)-1]
-		spec := ReceiveSpec{To: last.Target, GUID: last.GUID, Before: before(steps), Origin: first.Origin, Continues: first.Continues(), Properties: Properties{
+		first, last := group[0], group[len(group)-1]
+		spec := ReceiveSpec{To: last.Target, GUID: last.GUID, Before: before(group), Origin: first.Origin, Continues: first.Continues(), Properties: Properties{
 			propertyRole: roleOf(first), propertyOwner: p.owner, propertyJob: p.job.ID, propertyContainer: p.job.SourceID, "atime": "off",
 		}}
-		if err := p.receive(ctx, opening, spec); err != nil {
-			p.apart = p.apart || len(steps) > 1 && !errors.Is(err, errdefs.ErrAborted) && !errors.Is(err, errdefs.ErrUnavailable)
+		err := p.receive(ctx, opening, spec)
+		if len(group) > 1 && refused(err) {
+			p.log.Warn("a series was refused: its snapshots come one by one", zap.Int("snapshots", len(group)), zap.Error(err))
+			p.apart, err = true, planAgain(err)
+		}
+		if err != nil {
 			return fmt.Errorf("receive snapshot %s: %w", last.GUID, err)
 		}
 		if roleOf(first) == roleImage {
 			claimed.arrived(arrivalOf(first, p.owner))
 		}
-		if next == nil && i+1 < len(series) {
-			next = openStream(ctx, p.source, p.streamOf(series[i+1]...))
+		if next == nil && i+1 < len(groups) {
+			next = openStream(ctx, p.source, p.streamOf(groups[i+1]...))
 		}
 	}
 	return nil
+}
+
+// refused tells whether a stream failed for what it is, not for what it came over or into.
+func refused(err error) bool {
+	return err != nil && !errors.Is(err, errdefs.ErrAborted) && !errors.Is(err, errdefs.ErrUnavailable) && !errors.Is(err, errdefs.ErrExhausted)
 }
 
 // maxSeries is how many snapshots one stream brings at most: its request names them.

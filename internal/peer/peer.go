@@ -34,7 +34,7 @@ const (
 	pathDigests  = "/v1/digests"
 )
 
-// maxRequest bounds a request for a stream (a job id, two GUIDs, a resume token) or for digests (the GUIDs of a container's snapshots).
+// maxRequest bounds a request for a stream (a job id, a resume token, the GUIDs of a series) or for digests (the GUIDs of a container's snapshots).
 const maxRequest = 64 << 10
 
 // RequestLimit is transfer.ListenerConfig.RequestLimit: only an estimate lists as many snapshots as there are. What waits in the queue
@@ -163,7 +163,7 @@ func (s *server) stream(w http.ResponseWriter, r *http.Request) {
 		log.Warn("stream not sent whole", zap.Uint64("bytes", sent.Bytes), zap.Error(err))
 		return
 	}
-	log.Info("stream sent", zap.Uint64("bytes", sent.Bytes), zap.Uint64("wire_bytes", sent.Wire), zap.Bool("compressed", sent.Compressed))
+	log.Info("stream sent", zap.Int("snapshots", len(request.Between)+1), zap.Uint64("bytes", sent.Bytes), zap.Uint64("wire_bytes", sent.Wire), zap.Bool("compressed", sent.Compressed))
 }
 
 func caller(ctx context.Context) (string, error) {

@@ -61,6 +61,9 @@ func (p *Pool) receiveSeries(ctx context.Context, spec agent.ReceiveSpec, in io.
 			return err
 		}
 	}
+	if len(header.Names) > len(expected) {
+		return fmt.Errorf("the series goes on after snapshot %s: %w", spec.GUID, errdefs.ErrCorrupt)
+	}
 	return nil
 }
 

@@ -173,7 +173,7 @@ func (p *Pool) writeSeries(spec agent.SendSpec, outs []*outgoing, w io.Writer) e
 
 // outgoingSeries prepares all streams of one Send and pins their snapshots until unpin.
 func (p *Pool) outgoingSeries(ctx context.Context, spec agent.SendSpec) (outs []*outgoing, unpin func(), err error) {
-	specs, err := p.parts(spec)
+	specs, err := p.parts(ctx, spec)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -196,11 +196,11 @@ func (p *Pool) outgoingSeries(ctx context.Context, spec agent.SendSpec) (outs []
 }
 
 // parts are the single streams that a Send is made of.
-func (p *Pool) parts(spec agent.SendSpec) ([]agent.SendSpec, error) {
+func (p *Pool) parts(ctx context.Context, spec agent.SendSpec) ([]agent.SendSpec, error) {
 	if !spec.Series || spec.Token != "" {
 		return []agent.SendSpec{spec}, nil
 	}
-	s, err := p.view(context.Background())
+	s, err := p.view(ctx)
 	if err != nil {
 		return nil, err
 	}

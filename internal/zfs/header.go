@@ -1,6 +1,7 @@
 package zfs
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -18,7 +19,10 @@ const (
 	headerMagicAt   = 8  // uint64
 	headerVersionAt = 16 // uint64: 2 bits of stream kind, then 30 of features
 	headerTypeAt    = 32 // uint32: kind of dataset
+	headerFlagsAt   = 36 // uint32
 	headerGUIDAt    = 40 // uint64: of the snapshot
+	headerFromAt    = 48 // uint64: of the base
+	headerNameAt    = 56 // zero-terminated: dataset@snapshot, by the sender's names
 
 	streamMagic = 0x2F5bacbac
 
@@ -33,8 +37,8 @@ const (
 )
 
 // readHeader reads a stream's first record and returns it as it came, with the GUID of the snapshot that the stream
-// makes. It refuses what this agent never sends and ZFS would act upon: a peer could set any property on a dataset of
-// ours with a compound stream.
+// makes. It refuses what was not asked for and ZFS would act upon: a peer could set any property on a dataset of
+// ours with a compound stream. A series, which is one, goes through passSeries.
 func readHeader(stream io.Reader) (header []byte, guid lineage.GUID, err error) {
 	header = make([]byte, headerSize)
 	if n, err := io.ReadFull(stream, header); err != nil {
@@ -64,6 +68,8 @@ func checkHeader(header []byte) (lineage.GUID, error) {
 		return 0, fmt.Errorf("redacted stream: %w", errdefs.ErrUnsupported)
 	case kind == typeVolume:
 		return 0, fmt.Errorf("stream of a volume: %w", errdefs.ErrUnsupported)
+	case bytes.IndexByte(header[headerNameAt:], 0) < 0: // C would read on behind it
+		return 0, fmt.Errorf("stream with a name that does not end: %w", errdefs.ErrCorrupt)
 	case kind != typeFilesystem:
 		return 0, fmt.Errorf("stream of dataset type %d: %w", kind, errdefs.ErrCorrupt)
 	}

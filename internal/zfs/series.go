@@ -22,8 +22,7 @@ const (
 	recordTypeAt    = 0 // uint32
 	recordPayloadAt = 4 // uint32, of a beginning
 
-	headerFromAt = 48 // uint64: the GUID of the base
-	headerNameAt = 56 // zero-terminated: dataset@snapshot, by the sender's names
+	flagClone = 1 << 0 // of a beginning: the base lies in another dataset
 
 	objectBonusAt    = 28 // uint32
 	objectRawBonusAt = 36 // uint32: of raw streams alone
@@ -51,8 +50,8 @@ const (
 	recordWriteEmbedded
 )
 
-// maxPayload is more than any record has: a block has 16 MiB at most.
-const maxPayload = 32 << 20
+// maxPayload is the most that a record has: a block.
+const maxPayload = 16 << 20
 
 // series is what is known of a series while it passes.
 type series struct {
@@ -63,6 +62,7 @@ type series struct {
 	expected []agent.Incoming          // what is still to come, oldest first
 	dataset  []byte                    // the sender's name of it
 	newest   lineage.GUID              // of the snapshots that have come
+	latest   [headerSize]byte          // the record that was read last
 }
 
 // passSeries hands a series on that brings the expected snapshots, oldest first, each as the difference from the one before it. It refuses
@@ -122,6 +122,7 @@ func (s *series) begin() error {
 	if s.kind(header) != recordBegin || s.order.Uint32(header[recordPayloadAt:]) != 0 {
 		return fmt.Errorf("stream with properties: %w", errdefs.ErrUnsupported)
 	}
+	header = bytes.Clone(header) // the next record follows before it is handed on
 	if s.dataset, _, err = nameOf(header); err != nil {
 		return err
 	}
@@ -192,12 +193,15 @@ func (s *series) checkBegin(header []byte, next agent.Incoming) error {
 	if base := lineage.GUID(s.order.Uint64(header[headerFromAt:])); base == 0 || s.newest != 0 && base != s.newest {
 		return fmt.Errorf("snapshot %s as the difference from %s: %w", guid, base, agent.ErrWrongSnapshot)
 	}
+	if s.order.Uint32(header[recordPayloadAt:]) != 0 || s.order.Uint32(header[headerFlagsAt:])&flagClone != 0 {
+		return fmt.Errorf("snapshot %s in a stream that is more than an increment: %w", guid, errdefs.ErrUnsupported)
+	}
 	dataset, name, err := nameOf(header)
 	if err != nil {
 		return err
 	}
 	if !bytes.Equal(dataset, s.dataset) || string(name) != next.Name { // it would go to another dataset, or by another name
-		return fmt.Errorf("snapshot %s is called %q there: %w", guid, name, agent.ErrWrongSnapshot)
+		return fmt.Errorf("snapshot %s is called %s@%s instead of %s@%s: %w", guid, dataset, name, s.dataset, next.Name, agent.ErrWrongSnapshot)
 	}
 	return s.accept(header)
 }
@@ -205,8 +209,6 @@ func (s *series) checkBegin(header []byte, next agent.Incoming) error {
 // payload returns how many bytes follow a record.
 func (s *series) payload(record []byte) (size int64, err error) {
 	switch kind := s.kind(record); kind {
-	case recordBegin:
-		size = int64(s.order.Uint32(record[recordPayloadAt:]))
 	case recordObject:
 		if s.order.Uint32(record[objectRawBonusAt:]) != 0 {
 			return 0, fmt.Errorf("raw object: %w", errdefs.ErrUnsupported)
@@ -225,7 +227,7 @@ func (s *series) payload(record []byte) (size int64, err error) {
 			return 0, fmt.Errorf("raw spill block: %w", errdefs.ErrUnsupported)
 		}
 		size = int64(min(s.order.Uint64(record[spillSizeAt:]), maxPayload+1))
-	case recordFree, recordFreeObjects, recordEnd:
+	case recordBegin, recordFree, recordFreeObjects, recordEnd: // a beginning that was checked has none
 	default:
 		return 0, fmt.Errorf("record of type %d: %w", kind, errdefs.ErrUnsupported)
 	}
@@ -240,9 +242,9 @@ func padded(size uint32) int64 { return (int64(size) + 7) &^ 7 }
 
 func (s *series) kind(record []byte) uint32 { return s.order.Uint32(record[recordTypeAt:]) }
 
-// record reads the next record.
+// record reads the next record, in place of the one before it.
 func (s *series) record() ([]byte, error) {
-	record := make([]byte, headerSize)
+	record := s.latest[:]
 	if n, err := io.ReadFull(s.from, record); err != nil {
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			return nil, fmt.Errorf("series ends after %d bytes of a record: %w", n, errdefs.ErrAborted)
@@ -272,9 +274,9 @@ func (s *series) copy(size int64) error {
 
 // nameOf returns what a header's sender calls the dataset and the snapshot.
 func nameOf(header []byte) (dataset, snapshot []byte, err error) {
-	name, _, _ := bytes.Cut(header[headerNameAt:headerSize], []byte{0})
+	name, _, ended := bytes.Cut(header[headerNameAt:headerSize], []byte{0})
 	dataset, snapshot, ok := bytes.Cut(name, []byte("@"))
-	if !ok || len(dataset) == 0 {
+	if !ended || !ok || len(dataset) == 0 {
 		return nil, nil, fmt.Errorf("stream of %q: %w", name, errdefs.ErrCorrupt)
 	}
 	return dataset, snapshot, nil

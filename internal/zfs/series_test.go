@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"slices"
 	"testing"
 	"testing/iotest"
 
@@ -109,6 +110,9 @@ func TestSeries(t *testing.T) {
 		"another base":               {with(headers, b, one(3, 1, "tank/x@c"), end), len(headers) + len(b), agent.ErrWrongSnapshot},
 		"a volume":                   {with(headers, setIn(b, number32(headerTypeAt, typeVolume)), c, end), len(headers), errdefs.ErrUnsupported},
 		"raw":                        {with(headers, setIn(b, number64(headerVersionAt, kindSingle|featureRaw<<2)), c, end), len(headers), errdefs.ErrUnsupported},
+		"a name without end":         {with(headers, setIn(b, func(r []byte) { copy(r[headerNameAt:], bytes.Repeat([]byte("x"), 256)) }), c, end), len(headers), errdefs.ErrCorrupt},
+		"a payload to begin with":    {with(headers, setIn(b, number32(recordPayloadAt, 8)), c, end), len(headers), errdefs.ErrUnsupported},
+		"a clone":                    {with(headers, setIn(b, number32(headerFlagsAt, flagClone)), c, end), len(headers), errdefs.ErrUnsupported},
 		"a series in it":             {with(headers, headers, b, c, end), len(headers), errdefs.ErrUnsupported},
 		"a stream in a stream":       {hidden(beginning(kindSingle, 5, 1, "tank/x@e")), len(headers) + headerSize, errdefs.ErrCorrupt},
 		"a raw object":               {hidden(recordOf(recordObject, 0, number32(objectRawBonusAt, 8))), len(headers) + headerSize, errdefs.ErrUnsupported},
@@ -181,6 +185,9 @@ func FuzzSeries(f *testing.F) {
 		if !bytes.HasPrefix(stream, passed.Bytes()) {
 			t.Fatal("something else was handed on than came")
 		}
+		if got := beginnings(t, passed.Bytes()); len(got) > 0 && !slices.Equal(got[1:], []lineage.GUID{2, 3}[:len(got)-1]) {
+			t.Fatalf("streams of %v were handed on", got[1:])
+		}
 		if accepted > len(expected) || err == nil && (accepted != len(expected) || passed.Len() != len(stream)) {
 			t.Fatalf("%d streams accepted, %d of %d bytes handed on: %v", accepted, passed.Len(), len(stream), err)
 		}
@@ -198,4 +205,39 @@ func TestRecordedSeries(t *testing.T) {
 	if !bytes.Equal(passed.Bytes(), stream) {
 		t.Errorf("%d of %d bytes passed", passed.Len(), len(stream))
 	}
+}
+
+// beginnings reads a series for itself, as zfs receive would: the GUIDs of all streams that begin in it.
+func beginnings(t *testing.T, stream []byte) (guids []lineage.GUID) {
+	for len(stream) >= headerSize {
+		record := stream[:headerSize]
+		var order binary.ByteOrder = binary.LittleEndian
+		if binary.BigEndian.Uint32(record) <= 10 && binary.LittleEndian.Uint32(record) > 10 {
+			order = binary.BigEndian
+		}
+		size := uint64(0)
+		switch order.Uint32(record) {
+		case 0:
+			guids = append(guids, lineage.GUID(order.Uint64(record[40:])))
+			size = uint64(order.Uint32(record[4:]))
+		case 1:
+			size = (uint64(order.Uint32(record[28:])) + 7) / 8 * 8
+		case 3:
+			if size = order.Uint64(record[32:]); record[50] != 0 {
+				size = order.Uint64(record[96:])
+			}
+		case 7:
+			size = order.Uint64(record[16:])
+		case 8:
+			size = (uint64(order.Uint32(record[52:])) + 7) / 8 * 8
+		case 2, 4, 5:
+		default:
+			t.Fatalf("record of type %d was handed on", order.Uint32(record))
+		}
+		if size > uint64(len(stream)-headerSize) {
+			break
+		}
+		stream = stream[headerSize+int(size):]
+	}
+	return guids
 }

@@ -164,6 +164,10 @@ func seriesIsAnother(s *sandbox) {
 	s.has(target, all[:3])
 	s.fails(s.receiveSeries(target, s.series(source, "s2", "s3"), all[3], agent.Incoming{Name: "later", GUID: 78}), "one that is not there", errdefs.ErrStale)
 	s.has(target, all)
+	more := s.name("more")
+	s.receive(more+"@s0", "", s.send(agent.SendSpec{To: source + "@s0"}))
+	s.fails(s.receiveSeries(more, stream, all[1:3]...), "one more at the end", errdefs.ErrCorrupt)
+	s.has(more, all[:3])
 	s.fails(s.pool.Receive(s.ctx, agent.ReceiveSpec{To: s.name("new") + "@s3", GUID: all[3].GUID, Before: all[1:3]}, bytes.NewReader(stream)),
 		"a series that would begin a dataset", errdefs.ErrInvalid)
 }
