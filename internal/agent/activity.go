@@ -91,7 +91,8 @@ func (a *Agent) followActivity(ctx context.Context) error {
 }
 
 // SampleActivity looks once which containers' files have changed since the last look, with one command for all of them,
-// and records what it saw in one record, if it saw anything new. Copies are not looked at.
+// and records what it saw in one record, if anybody's comparison changes by it or some minutes have passed: every agent of the fleet
+// reads that record. Copies are not looked at.
 func (a *Agent) SampleActivity(ctx context.Context) error {
 	a.sampling.Lock()
 	defer a.sampling.Unlock()
@@ -100,9 +101,13 @@ func (a *Agent) SampleActivity(ctx context.Context) error {
 		return fmt.Errorf("sample activity: %w", err)
 	}
 	at := a.now() // every change that was seen was before
-	var before store.Activity
+	var recorded store.Activity
 	if known, ok := a.store.Mirror().Activity(a.serverID); ok {
-		before = *known
+		recorded = *known
+	}
+	before := a.looked.files
+	if before == nil {
+		before = recorded.Containers
 	}
 	looks := make(map[string]look)
 	for _, container := range a.store.Mirror().ContainersOnServer(a.serverID) {
@@ -110,7 +115,7 @@ func (a *Agent) SampleActivity(ctx context.Context) error {
 		if container.SourceContainerID != "" {
 			continue
 		}
-		past, known := before.Containers[container.ID]
+		past, known := before[container.ID]
 		l := look{past: past, known: known, now: past, marker: container.Generation.Marker.GUID}
 		// In the middle of a freeze the snapshot is there and what it means not yet recorded: the next look will see.
 		if there && settled(container.Status) && !a.freezes.underWay(container.ID) {
@@ -131,12 +136,44 @@ func (a *Agent) SampleActivity(ctx context.Context) error {
 			after.Containers[id] = l.now
 		}
 	}
-	if !maps.EqualFunc(before.Containers, after.Containers, sameFileState) {
-		if err := a.update(ctx, func(tx *store.Tx) error { return tx.PutActivity(after) }); err != nil {
-			return fmt.Errorf("sample activity: %w", err)
+	a.looked.files = after.Containers
+	if maps.EqualFunc(recorded.Containers, after.Containers, sameFileState) {
+		return nil
+	}
+	if age := at.Sub(a.looked.recorded); 0 <= age && age < a.options.ActivityPace && !a.overtakesACopy(recorded, after) {
+		return nil
+	}
+	if err := a.update(ctx, func(tx *store.Tx) error { return tx.PutActivity(after) }); err != nil {
+		return fmt.Errorf("sample activity: %w", err)
+	}
+	a.looked.recorded = at
+	return nil
+}
+
+// sighting is what this process has seen of its containers' files; the record may be some minutes behind.
+type sighting struct {
+	files    map[string]store.FileState // by container; nil before the first look
+	recorded time.Time                  // when the record was written last
+}
+
+// overtakesACopy tells whether by what was seen a source becomes newer than one of its copies that it is not newer than as recorded.
+func (a *Agent) overtakesACopy(recorded, seen store.Activity) bool {
+	for id, file := range seen.Containers {
+		if file.ChangedAt.Equal(recorded.Containers[id].ChangedAt) {
+			continue
+		}
+		source, known := a.store.Mirror().Container(id)
+		if !known {
+			continue
+		}
+		published := a.updatedAt(source)
+		for _, derived := range a.store.Mirror().CopiesOf(id) {
+			if !derived.UpdatedAt.Before(published) && derived.UpdatedAt.Before(file.ChangedAt) {
+				return true
+			}
 		}
 	}
-	return nil
+	return false
 }
 
 func sameFileState(x, y store.FileState) bool {

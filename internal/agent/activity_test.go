@@ -169,7 +169,25 @@ func TestConditionalSyncOfASourceThatChangesMeanwhile(t *testing.T) {
 	}
 }
 
-// A look writes one record for all containers of a server, and none when nothing has moved.
+// activityWrites returns how often a server's record of looks was written so far.
+func (f *fleet) activityWrites(s *server) func() int64 {
+	f.t.Helper()
+	etcd, err := clientv3.New(clientv3.Config{Endpoints: []string{f.etcd.Endpoint()}})
+	f.must(err)
+	f.t.Cleanup(func() { _ = etcd.Close() })
+	return func() int64 {
+		f.t.Helper()
+		read, err := etcd.Get(f.ctx, store.DefaultPrefix+string(store.KindActivity)+"/"+s.id)
+		f.must(err)
+		if len(read.Kvs) == 0 {
+			return 0
+		}
+		return read.Kvs[0].Version
+	}
+}
+
+// A look writes one record for all containers of a server, not more often than every ten minutes for those that nobody compares,
+// and none when nothing has moved.
 func TestLooksAreBatched(t *testing.T) {
 	f := newFleet(t, 1)
 	here := f.servers[0]
@@ -177,25 +195,23 @@ func TestLooksAreBatched(t *testing.T) {
 	for _, name := range []string{"one", "two", "three"} {
 		sources = append(sources, f.create(here, name))
 	}
-	etcd, err := clientv3.New(clientv3.Config{Endpoints: []string{f.etcd.Endpoint()}})
-	f.must(err)
-	defer etcd.Close()
-	writes := func() int64 {
-		t.Helper()
-		read, err := etcd.Get(f.ctx, store.DefaultPrefix+string(store.KindActivity)+"/"+here.id)
-		f.must(err)
-		return read.Kvs[0].Version
-	}
+	writes := f.activityWrites(here)
 	f.look()
 	for _, source := range sources {
 		f.write(source, "etc/motd", []byte("changed"))
 	}
 	before := writes()
 	f.look()
+	if after := writes(); after != before {
+		t.Errorf("%d writes at once for changes that nobody waits for, want none", after-before)
+	}
+	f.clock.advance(10 * time.Minute)
+	f.look()
 	if after := writes(); after != before+1 {
 		t.Errorf("%d writes for three changed containers, want 1", after-before)
 	}
 	before = writes()
+	f.clock.advance(10 * time.Minute)
 	f.look()
 	if after := writes(); after != before {
 		t.Errorf("%d writes for nothing, want none", after-before)
@@ -207,10 +223,48 @@ func TestLooksAreBatched(t *testing.T) {
 	}
 	// Sorted by it, the last one changed comes first.
 	f.write(sources[1], "etc/motd", []byte("changed again"))
+	f.clock.advance(10 * time.Minute)
 	f.look()
 	page, err := here.agent.Containers(f.ctx, caller, agent.ContainerQuery{ListQuery: agent.ListQuery{SortBy: "updated_at"}})
 	f.must(err)
 	if page.Containers[0].Container.ID != sources[1].ID {
 		t.Errorf("first is %s", page.Containers[0].Container.Name)
+	}
+}
+
+// The first change after a copy's state is recorded by the next look, the further ones say nothing new to whoever compares.
+func TestASourceOvertakesItsCopiesAtOnce(t *testing.T) {
+	f := newFleet(t, 1)
+	here := f.servers[0]
+	source := f.create(here, "source")
+	f.look()
+	copied := f.settled(f.copy(source, here, agent.CopyRequest{}).ID, store.StatusRunning)
+	writes := f.activityWrites(here)
+	for round := range 2 {
+		f.look()
+		if f.due(source, copied) {
+			t.Fatalf("round %d: the source is newer than its copy before it has changed", round)
+		}
+		before := writes()
+		for i := range 4 {
+			f.write(source, "data/file", random(byte(i), 1000*(i+1)))
+			f.look()
+			if !f.due(source, copied) {
+				t.Errorf("round %d: the source is not newer than its copy after change %d", round, i)
+			}
+		}
+		if after := writes(); after != before+1 {
+			t.Errorf("round %d: %d writes for four changes, want 1", round, after-before)
+		}
+		f.must(second(here.agent.Sync(f.ctx, caller, copied.ID)))
+		f.settled(copied.ID, store.StatusRunning)
+	}
+	// What a restarted agent does not remember it finds out again.
+	f.look()
+	f.write(source, "data/file", random(9, 500))
+	here.restart()
+	f.look()
+	if !f.due(source, copied) {
+		t.Error("after a restart the source is not newer than its copy")
 	}
 }

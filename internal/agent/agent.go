@@ -58,6 +58,7 @@ type Options struct {
 	CollectInterval  time.Duration // between two collections of garbage that nobody asked for; 10 min by default, negative for none at all but Collect
 	CollectDelay     time.Duration // from the end of an operation to the collection that follows it; 5 s by default
 	ActivityInterval time.Duration // between looks for changed files; 30 s by default
+	ActivityPace     time.Duration // between records of what they saw that nobody waits for; 10 minutes by default
 	SettingsWait     time.Duration // how long a change of a container waits for its instance to have it; 5 s by default
 	SettingsRetry    time.Duration // before a change that did not reach its instance is tried again; 15 s by default
 }
@@ -96,6 +97,7 @@ type Agent struct {
 	settingsTurns  *turns              // by container
 
 	sampling  sync.Mutex    // held while files are looked at
+	looked    sighting      // guarded by sampling
 	measuring chan struct{} // a slot per instance being measured
 	verifying chan struct{} // a slot per snapshot being read for a comparison
 
@@ -141,6 +143,7 @@ func New(options Options) (*Agent, error) {
 	options.CollectInterval = cmp.Or(options.CollectInterval, 10*time.Minute)
 	options.CollectDelay = cmp.Or(options.CollectDelay, 5*time.Second)
 	options.ActivityInterval = cmp.Or(options.ActivityInterval, 30*time.Second)
+	options.ActivityPace = cmp.Or(options.ActivityPace, 10*time.Minute)
 	options.SettingsWait = cmp.Or(options.SettingsWait, 5*time.Second)
 	options.SettingsRetry = cmp.Or(options.SettingsRetry, 15*time.Second)
 	if options.Logger == nil {

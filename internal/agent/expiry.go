@@ -45,7 +45,11 @@ func (a *Agent) sweepExpired(ctx context.Context) {
 	}
 }
 
-// DropExpiredSnapshots takes the expired snapshots of this server's containers off their lists, and returns how many those
+// maxExpiring is how many containers' snapshots are dropped at a time: a list is written as a whole, and where all containers of a fleet are
+// snapshot at one hour, all lists are due in one minute.
+const maxExpiring = 10
+
+// DropExpiredSnapshots takes the expired snapshots of some of this server's containers off their lists, and returns how many those
 // were. Containers that an operation works on, or is about to freeze, keep theirs until the next sweep; records that the
 // pool does not belong to, until they are recovered.
 func (a *Agent) DropExpiredSnapshots(ctx context.Context) (total int, failed error) {
@@ -59,6 +63,7 @@ func (a *Agent) DropExpiredSnapshots(ctx context.Context) (total int, failed err
 	if len(due) == 0 {
 		return 0, nil
 	}
+	due = due[:min(len(due), maxExpiring)]
 	if err := a.trusted(ctx); err != nil {
 		return 0, err
 	}

@@ -103,7 +103,7 @@ func (a *Agent) freezeFor(ctx context.Context, containerID string, jobs []store.
 	}
 	for name, those := range made {
 		snapshot, _ := current.Snapshot(name)
-		if err := a.recordFrozen(ctx, containerID, instance, store.Freeze{Name: name, GUID: snapshot.GUID, At: those[0].Freeze.At}, those); err != nil {
+		if err := a.recordFrozen(ctx, containerID, instance, store.Freeze{Name: name, GUID: snapshot.GUID, At: those[0].Freeze.At}, those, current); err != nil {
 			return err
 		}
 	}
@@ -129,15 +129,16 @@ func (a *Agent) freezeFor(ctx context.Context, containerID string, jobs []store.
 		}
 		frozen.GUID = made.GUID
 	}
-	return a.recordFrozen(ctx, containerID, instance, frozen, fresh)
+	return a.recordFrozen(ctx, containerID, instance, frozen, fresh, current)
 }
 
-// recordFrozen records a snapshot that exists in the jobs that want it, and releases the source from them.
-func (a *Agent) recordFrozen(ctx context.Context, containerID string, instance Instance, frozen store.Freeze, jobs []store.Job) error {
+// recordFrozen records a snapshot that exists in the jobs that want it, and releases the source from them. current is the source's dataset
+// as it was before the freeze.
+func (a *Agent) recordFrozen(ctx context.Context, containerID string, instance Instance, frozen store.Freeze, jobs []store.Job, current lineage.Dataset) error {
 	var goesAlong []store.Snapshot
 	if slices.ContainsFunc(jobs, func(job store.Job) bool { return job.Kind == store.JobCopy }) {
 		var err error
-		if goesAlong, err = a.userSnapshots(ctx, containerID, 0); err != nil {
+		if goesAlong, err = a.userSnapshots(ctx, containerID, 0, lineage.Inventory{Datasets: []lineage.Dataset{current}}); err != nil {
 			return err
 		}
 	}
@@ -199,7 +200,7 @@ func (a *Agent) freezeAtSnapshot(ctx context.Context, job store.Job) error {
 	if err != nil {
 		return err
 	}
-	goesAlong, err := a.userSnapshots(ctx, job.SourceID, job.SourceSnapshot)
+	goesAlong, err := a.userSnapshots(ctx, job.SourceID, job.SourceSnapshot, inventory)
 	if err != nil {
 		return err
 	}
@@ -224,8 +225,9 @@ func (a *Agent) freezeAtSnapshot(ctx context.Context, job store.Job) error {
 }
 
 // userSnapshots lists what a copy takes along: everything that the user made, nothing that only undoes, unless it is the one
-// that was asked for (0 for none): on the copy it undoes nothing, and unlisted nobody could ever say that it may go.
-func (a *Agent) userSnapshots(ctx context.Context, containerID string, asked lineage.GUID) ([]store.Snapshot, error) {
+// that was asked for (0 for none): on the copy it undoes nothing, and unlisted nobody could ever say that it may go. The rest of the pool is looked
+// at only for what the part that the caller has just seen does not hold.
+func (a *Agent) userSnapshots(ctx context.Context, containerID string, asked lineage.GUID, seen lineage.Inventory) ([]store.Snapshot, error) {
 	history, err := a.store.GetHistory(ctx, containerID)
 	if errors.Is(err, errdefs.ErrNotFound) {
 		return nil, nil
@@ -233,22 +235,24 @@ func (a *Agent) userSnapshots(ctx context.Context, containerID string, asked lin
 	if err != nil {
 		return nil, err
 	}
-	if len(history.Snapshots) == 0 {
+	goesAlong := slices.DeleteFunc(slices.Clone(history.Snapshots), func(s store.Snapshot) bool { return s.Undo && s.GUID != asked })
+	if len(goesAlong) == 0 {
 		return nil, nil
-	}
-	inventory, err := a.pool.Inventory(ctx)
-	if err != nil {
-		return nil, err
 	}
 	container, err := a.store.GetContainer(ctx, containerID)
 	if err != nil {
 		return nil, err
 	}
-	held := lineage.Locate(ownedBy(inventory, container.OwnerID))
-	goesAlong := slices.DeleteFunc(slices.Clone(history.Snapshots), func(s store.Snapshot) bool {
-		_, there := held[s.GUID]
-		return s.Undo && s.GUID != asked || !there // one that somebody destroyed by hand cannot go along, and must not be listed as if it had
-	})
+	held := lineage.Locate(ownedBy(seen, container.OwnerID))
+	lacking := func(s store.Snapshot) bool { _, there := held[s.GUID]; return !there }
+	if slices.ContainsFunc(goesAlong, lacking) {
+		inventory, err := a.pool.Inventory(ctx)
+		if err != nil {
+			return nil, err
+		}
+		held = lineage.Locate(ownedBy(inventory, container.OwnerID))
+		goesAlong = slices.DeleteFunc(goesAlong, lacking) // one that somebody destroyed by hand cannot go along, and must not be listed as if it had
+	}
 	for i := range goesAlong {
 		goesAlong[i].LastUsedAt, goesAlong[i].Undo, goesAlong[i].Missing = nil, false, false // that is about the source
 	}

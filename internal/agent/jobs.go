@@ -283,12 +283,28 @@ func (r *run) afterEnd(ctx context.Context) {
 		return
 	}
 	r.pins.keep(r.job.ID, nil)
-	r.collectSoon()
+	if !leavesNothing(r.job) {
+		r.collectSoon()
+	}
 	if r.options.Observe.Finished != nil {
 		r.options.Observe.Finished(r.job, r.generationSize(ctx))
 	}
 	if err := r.observeOne(ctx, r.job.ContainerID); err != nil && ctx.Err() == nil {
 		r.log.Warn("state of the container not compared", zap.Error(err))
+	}
+}
+
+// leavesNothing tells whether an operation that has ended cannot have left anything to collect.
+func leavesNothing(job store.Job) bool {
+	switch job.Kind {
+	case store.JobStart, store.JobStop, store.JobForceStop, store.JobRestart, store.JobPause, store.JobResume:
+		return true
+	case store.JobSnapshot:
+		return job.State == store.JobDone
+	case store.JobSync:
+		return job.State == store.JobDone && job.Progress.NoOp && job.Freeze.Reused
+	default:
+		return false
 	}
 }
 

@@ -57,3 +57,27 @@ func TestManySnapshotsExpireAtOnce(t *testing.T) {
 		t.Errorf("%d snapshots dropped (%v), want %d", dropped, err, many)
 	}
 }
+
+// Where all containers' snapshots expire in one minute, their lists are written a few at a time.
+func TestManyContainersExpireAtOnce(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1)
+	here := f.servers[0]
+	past := time.Now().Add(-time.Minute)
+	const many = 12
+	for i := range many {
+		source := f.create(here, fmt.Sprint("source", i))
+		_, err := f.records.Update(f.ctx, func(tx *store.Tx) error {
+			return tx.PutHistory(store.History{ContainerID: source.ID, Snapshots: []store.Snapshot{
+				{Name: "s", GUID: source.Generation.Marker.GUID, CreatedAt: past, ExpiresAt: &past},
+			}})
+		})
+		f.must(err)
+	}
+	for _, want := range []int{10, 2, 0} {
+		f.catchUp()
+		if dropped, err := here.agent.DropExpiredSnapshots(f.ctx); dropped != want || err != nil {
+			t.Errorf("%d snapshots dropped (%v), want %d", dropped, err, want)
+		}
+	}
+}

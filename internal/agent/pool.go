@@ -52,6 +52,9 @@ type Pool interface {
 	// Written returns how many bytes were written to the snapshot's dataset since the snapshot. Zero proves it unchanged; a
 	// little does not prove a change: mounting alone counts (1 KiB on OpenZFS 2.3.9).
 	Written(ctx context.Context, snapshot string) (uint64, error)
+	// WrittenLately is Written for several snapshots of a dataset, by short name, in one command. What was written a few seconds ago may not
+	// show yet; a snapshot that is gone is left out.
+	WrittenLately(ctx context.Context, dataset string, snapshots []string) (map[string]uint64, error)
 	// Diff lists what changed in the snapshot's dataset since the snapshot, at most limit entries; more is ErrExhausted.
 	Diff(ctx context.Context, snapshot string, limit int) ([]Change, error)
 

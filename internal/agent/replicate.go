@@ -54,6 +54,9 @@ func (p *replication) untilComplete(ctx context.Context) (err error) {
 			}
 		}
 		fetched = false
+		if p.job.SourceServerID == p.serverID {
+			return nil // all that is wanted was found in this pool
+		}
 		planned := p.inFlight.endings()
 		missing, inventory, err := p.missing(ctx, p.owner, p.manifest)
 		if err != nil {
@@ -181,12 +184,7 @@ func (r *run) missing(ctx context.Context, owner string, manifest Manifest) (ste
 	if inventory, err = r.pool.Inventory(ctx); err != nil {
 		return nil, inventory, err
 	}
-	// On the source's own pool every node is what it says; from elsewhere only the owner's own data can be built on.
-	local := r.job.SourceServerID == r.serverID
-	have := lineage.Locate(inventory)
-	if !local {
-		have = lineage.Locate(ownedBy(inventory, owner))
-	}
+	have := lineage.Locate(ownedBy(inventory, owner)) // only the owner's own data can be built on
 	next := nextReplica(inventory, r.job.ID)
 	steps, err = lineage.Plan(manifest.Nodes, manifest.Wanted, have, func(i int) string { return replicaDataset(r.job.ID, next+i) })
 	if err != nil {

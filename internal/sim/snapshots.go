@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -178,6 +179,20 @@ func (p *Pool) Written(ctx context.Context, snapshot string) (uint64, error) {
 		return 0, fmt.Errorf("written since %s: %w", snapshot, err)
 	}
 	return written(then, now), nil
+}
+
+// WrittenLately implements agent.Pool. Here nothing is late.
+func (p *Pool) WrittenLately(ctx context.Context, dataset string, snapshots []string) (map[string]uint64, error) {
+	since := make(map[string]uint64, len(snapshots))
+	for _, name := range snapshots {
+		bytes, err := p.Written(ctx, dataset+"@"+name)
+		if err == nil {
+			since[name] = bytes
+		} else if _, there := p.Dataset(ctx, dataset); there != nil || !errors.Is(err, errdefs.ErrNotFound) {
+			return nil, err
+		}
+	}
+	return since, nil
 }
 
 // Diff implements agent.Pool. A renamed path is one removed and one added here: trees know paths, not inodes.

@@ -27,27 +27,33 @@ const memberTimeout = 2 * time.Second
 
 // Condition asks the members of etcd that the store knows. It returns errdefs.ErrUnavailable when none answers.
 func (s *Store) Condition(ctx context.Context) (Condition, error) {
-	alarms, err := s.client.AlarmList(ctx)
-	if err != nil {
-		return Condition{}, etcdError("list alarms", err)
-	}
 	var condition Condition
-	for _, alarm := range alarms.Alarms {
-		condition.Alarms = append(condition.Alarms, alarm.Alarm.String())
-	}
+	alarmed := false
 	var failures []error
 	endpoints := s.client.Endpoints()
 	for _, endpoint := range endpoints {
 		member, err := s.member(ctx, endpoint)
-		switch {
-		case err != nil:
+		if err != nil {
 			failures = append(failures, err)
-		case member.DbSize > condition.Size:
+			continue
+		}
+		alarmed = alarmed || len(member.Errors) > 0 // alarms are among them
+		if member.DbSize > condition.Size {
 			condition.Size, condition.InUse, condition.Quota = member.DbSize, member.DbSizeInUse, member.DbSizeQuota
 		}
 	}
 	if len(failures) == len(endpoints) {
 		return Condition{}, errors.Join(failures...)
+	}
+	if !alarmed { // every question costs the cluster a proposal
+		return condition, nil
+	}
+	alarms, err := s.client.AlarmList(ctx)
+	if err != nil {
+		return Condition{}, etcdError("list alarms", err)
+	}
+	for _, alarm := range alarms.Alarms {
+		condition.Alarms = append(condition.Alarms, alarm.Alarm.String())
 	}
 	return condition, nil
 }
@@ -61,9 +67,13 @@ func (s *Store) member(ctx context.Context, endpoint string) (*clientv3.StatusRe
 		return nil, etcdError("status of "+endpoint, err)
 	}
 	if status.DbSizeQuota == 0 {
-		if status.DbSizeQuota, err = s.quotaByMetrics(ctx, endpoint); err != nil {
-			s.logger.Debug("etcd does not tell its quota", zap.String("member", endpoint), zap.Error(err))
-		}
+		status.DbSizeQuota = s.quotas.of(endpoint, time.Now(), func() (int64, error) {
+			quota, err := s.quotaByMetrics(ctx, endpoint)
+			if err != nil {
+				s.logger.Debug("etcd does not tell its quota", zap.String("member", endpoint), zap.Error(err))
+			}
+			return quota, err
+		})
 	}
 	return status, nil
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"sync"
+	"time"
 
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
@@ -15,6 +17,43 @@ const quotaMetric = "etcd_server_quota_backend_bytes"
 
 // maxMetrics bounds what is read of a member's metrics, in bytes; etcd 3.5 has some 150 KiB of them.
 const maxMetrics = 4 << 20
+
+// quotaLasts is how long a quota that was read counts: it changes with a restart of the member alone, and its metrics are long. One that could
+// not be read is asked for again sooner.
+const (
+	quotaLasts   = time.Hour
+	noQuotaLasts = 5 * time.Minute
+)
+
+// quotas remembers the quotas of members that tell theirs by their metrics only.
+type quotas struct {
+	mu    sync.Mutex
+	known map[string]knownQuota // by endpoint
+}
+
+type knownQuota struct {
+	bytes int64
+	until time.Time
+}
+
+// of returns a member's quota, read again when what is known is old. Questions wait for each other.
+func (q *quotas) of(endpoint string, now time.Time, read func() (int64, error)) int64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if known, ok := q.known[endpoint]; ok && now.Before(known.until) {
+		return known.bytes
+	}
+	bytes, err := read()
+	lasts := quotaLasts
+	if err != nil {
+		lasts = noQuotaLasts
+	}
+	if q.known == nil {
+		q.known = make(map[string]knownQuota)
+	}
+	q.known[endpoint] = knownQuota{bytes, now.Add(lasts)}
+	return bytes
+}
 
 // quotaByMetrics reads a member's quota from its metrics, in bytes; 0 where it is off. A member whose client URL is for gRPC
 // alone (--listen-client-http-urls) has them elsewhere and fails.

@@ -116,6 +116,7 @@ type Store struct {
 	client   *clientv3.Client
 	mirror   *Mirror
 	receipts receiptLease
+	quotas   quotas
 	slots    chan struct{} // held by the transactions under way
 	turn     chan struct{} // held by the writer whose turn it is, see attempt.backOff
 

@@ -275,6 +275,12 @@ func writtenBytes(s *sandbox) {
 	if n := since(d + "@s1"); n < 512*kib {
 		s.Errorf("written %d since the first snapshot", n)
 	}
+	lately, err := s.pool.WrittenLately(s.ctx, d, []string{"s1", "s2", "none"}) // nothing is in the cache
+	if _, listed := lately["none"]; err != nil || len(lately) != 2 || listed || lately["s1"] < 512*kib || lately["s2"] != 0 {
+		s.Errorf("written lately: %v, %v", lately, err)
+	}
+	_, err = s.pool.WrittenLately(s.ctx, s.name("none"), []string{"s1"})
+	s.fails(err, "written lately to a missing dataset", errdefs.ErrNotFound)
 	s.with(d, func(m agent.Mount) error { return m.Root().Chmod("g", 0o600) })
 	if n := since(d + "@s2"); n == 0 {
 		s.Error("a changed mode does not count as written")
