@@ -116,6 +116,9 @@ func (a *Agent) SampleActivity(ctx context.Context) error {
 			continue
 		}
 		past, known := before[container.ID]
+		if !known { // the mirror may have lacked it for a moment
+			past, known = recorded.Containers[container.ID]
+		}
 		l := look{past: past, known: known, now: past, marker: container.Generation.Marker.GUID}
 		// In the middle of a freeze the snapshot is there and what it means not yet recorded: the next look will see.
 		if there && settled(container.Status) && !a.freezes.underWay(container.ID) {
@@ -140,7 +143,8 @@ func (a *Agent) SampleActivity(ctx context.Context) error {
 	if maps.EqualFunc(recorded.Containers, after.Containers, sameFileState) {
 		return nil
 	}
-	if age := at.Sub(a.looked.recorded); 0 <= age && age < a.options.ActivityPace && !a.overtakesACopy(recorded, after) {
+	overtaken := a.overtakesACopy(recorded, after, at)
+	if age := at.Sub(a.looked.recorded); 0 <= age && age < a.options.ActivityPace && !overtaken {
 		return nil
 	}
 	if err := a.update(ctx, func(tx *store.Tx) error { return tx.PutActivity(after) }); err != nil {
@@ -156,8 +160,9 @@ type sighting struct {
 	recorded time.Time                  // when the record was written last
 }
 
-// overtakesACopy tells whether by what was seen a source becomes newer than one of its copies that it is not newer than as recorded.
-func (a *Agent) overtakesACopy(recorded, seen store.Activity) bool {
+// overtakesACopy tells whether by what was seen a source becomes newer than one of its copies that it is not newer than as recorded. A copy
+// that was edited since the change was seen is overtaken all the same, by a change that is dated now: what counts is the state that it holds.
+func (a *Agent) overtakesACopy(recorded, seen store.Activity, now time.Time) (overtaken bool) {
 	for id, file := range seen.Containers {
 		if file.ChangedAt.Equal(recorded.Containers[id].ChangedAt) {
 			continue
@@ -168,12 +173,17 @@ func (a *Agent) overtakesACopy(recorded, seen store.Activity) bool {
 		}
 		published := a.updatedAt(source)
 		for _, derived := range a.store.Mirror().CopiesOf(id) {
-			if !derived.UpdatedAt.Before(published) && derived.UpdatedAt.Before(file.ChangedAt) {
-				return true
+			if derived.UpdatedAt.Before(published) || !derived.SyncedAt.Before(file.ChangedAt) {
+				continue
+			}
+			overtaken = true
+			if !file.ChangedAt.After(derived.UpdatedAt) {
+				file.ChangedAt = now
 			}
 		}
+		seen.Containers[id] = file
 	}
-	return false
+	return overtaken
 }
 
 func sameFileState(x, y store.FileState) bool {

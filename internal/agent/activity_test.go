@@ -234,7 +234,7 @@ func TestLooksAreBatched(t *testing.T) {
 
 // The first change after a copy's state is recorded by the next look, the further ones say nothing new to whoever compares.
 func TestASourceOvertakesItsCopiesAtOnce(t *testing.T) {
-	f := newFleet(t, 1)
+	f := newFleet(t, 1, func(f *fleet) { f.activityPace = time.Hour })
 	here := f.servers[0]
 	source := f.create(here, "source")
 	f.look()
@@ -262,9 +262,47 @@ func TestASourceOvertakesItsCopiesAtOnce(t *testing.T) {
 	// What a restarted agent does not remember it finds out again.
 	f.look()
 	f.write(source, "data/file", random(9, 500))
+	f.look()
 	here.restart()
 	f.look()
 	if !f.due(source, copied) {
 		t.Error("after a restart the source is not newer than its copy")
+	}
+}
+
+// A change that was seen while a copy's state was on its way is not forgotten because the copy was edited before anybody was told.
+func TestAnEditOfACopyHidesNoChange(t *testing.T) {
+	f := newFleet(t, 2, func(f *fleet) { f.activityPace = time.Hour })
+	here, there := f.servers[0], f.servers[1]
+	source := f.create(here, "source")
+	copied := f.settled(f.copy(source, there, agent.CopyRequest{}).ID, store.StatusRunning)
+	f.write(source, "etc/motd", []byte("first"))
+	f.look()
+	reached, proceed := make(chan struct{}), make(chan struct{})
+	there.setFault(func(op, object string) error {
+		if op == "clone:before" && strings.HasPrefix(object, "hoody/incoming/") {
+			there.setFault(nil)
+			close(reached)
+			<-proceed
+		}
+		return nil
+	})
+	f.must(second(here.agent.Sync(f.ctx, caller, copied.ID)))
+	<-reached
+	f.write(source, "etc/motd", []byte("second"))
+	f.look() // sees it, and tells nobody: the copy is behind anyway
+	close(proceed)
+	f.settled(copied.ID, store.StatusRunning)
+	f.clock.advance(time.Minute)
+	name := "renamed"
+	f.must(second(there.agent.UpdateContainer(f.ctx, caller, copied.ID, agent.UpdateContainerRequest{Name: &name})))
+	f.look()
+	if !f.due(source, copied) {
+		t.Errorf("the source is at %v, its copy, which lacks its last change, at %v", f.view(here, source).UpdatedAt, f.view(here, copied).UpdatedAt)
+	}
+	f.sync(copied, store.StatusRunning)
+	f.look()
+	if f.due(source, copied) || f.read(copied, "etc/motd") != "second" {
+		t.Errorf("after a sync the source is at %v, its copy at %v", f.view(here, source).UpdatedAt, f.view(here, copied).UpdatedAt)
 	}
 }

@@ -39,6 +39,7 @@ type Options struct {
 	UndoSnapshots    int           // kept of what syncs and restores displace, per container; 3 by default, negative for none
 	UndoExpiry       time.Duration // after which those go; 7 days by default
 	ExpiryInterval   time.Duration // how often expired snapshots are looked for; 1 min by default
+	ExpiryPause      time.Duration // after the snapshots of ten containers were dropped; 20 s by default
 	ClockTrial       time.Duration // how long the clock must run without a step before snapshots expire by it; 10 min by default, negative skips the trial
 	DiffLimit        int           // changed paths looked at before a container counts as changed; 1,000 by default
 	StopTimeout      time.Duration // for a clean stop before a swap; 30 s by default
@@ -128,6 +129,7 @@ func New(options Options) (*Agent, error) {
 	options.UndoSnapshots = cmp.Or(options.UndoSnapshots, 3)
 	options.UndoExpiry = cmp.Or(options.UndoExpiry, 7*24*time.Hour)
 	options.ExpiryInterval = cmp.Or(options.ExpiryInterval, time.Minute)
+	options.ExpiryPause = cmp.Or(options.ExpiryPause, 20*time.Second)
 	options.ClockTrial = cmp.Or(options.ClockTrial, 10*time.Minute)
 	options.DiffLimit = cmp.Or(options.DiffLimit, 1000)
 	options.StopTimeout = cmp.Or(options.StopTimeout, 30*time.Second)

@@ -45,11 +45,11 @@ func (a *Agent) sweepExpired(ctx context.Context) {
 	}
 }
 
-// maxExpiring is how many containers' snapshots are dropped at a time: a list is written as a whole, and where all containers of a fleet are
-// snapshot at one hour, all lists are due in one minute.
-const maxExpiring = 10
+// expiringAtOnce is how many containers' lists are written between two pauses: a list is written as a whole and read by every agent, and
+// where all containers of a fleet are snapshot at one hour, all lists are due in one minute.
+const expiringAtOnce = 10
 
-// DropExpiredSnapshots takes the expired snapshots of some of this server's containers off their lists, and returns how many those
+// DropExpiredSnapshots takes the expired snapshots of this server's containers off their lists, and returns how many those
 // were. Containers that an operation works on, or is about to freeze, keep theirs until the next sweep; records that the
 // pool does not belong to, until they are recovered.
 func (a *Agent) DropExpiredSnapshots(ctx context.Context) (total int, failed error) {
@@ -63,14 +63,22 @@ func (a *Agent) DropExpiredSnapshots(ctx context.Context) (total int, failed err
 	if len(due) == 0 {
 		return 0, nil
 	}
-	due = due[:min(len(due), maxExpiring)]
 	if err := a.trusted(ctx); err != nil {
 		return 0, err
 	}
+	written := 0
 	for _, id := range due {
 		dropped, err := a.dropExpired(ctx, id)
 		failed = errors.Join(failed, err)
-		total += dropped
+		if total += dropped; dropped == 0 {
+			continue
+		}
+		if written++; written%expiringAtOnce == 0 {
+			if err := sleep(ctx, a.options.ExpiryPause); err != nil {
+				failed = errors.Join(failed, err)
+				break
+			}
+		}
 	}
 	if total > 0 {
 		a.collectSoon()

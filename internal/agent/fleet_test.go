@@ -57,6 +57,8 @@ type fleet struct {
 	nodes      []lineage.Node
 
 	network *network // nil: what is between the servers is a function call
+	// activityPace is agent.Options.ActivityPace.
+	activityPace time.Duration
 	// recordEvery is agent.Options.RecordInterval of servers that have none of their own.
 	recordEvery time.Duration
 	watch       func(server string, pool agent.Pool) agent.Pool // sees what the agents do with their pools
@@ -182,7 +184,7 @@ func (s *server) start() {
 		ClockTrial:     -1, UnexplainedPause: time.Millisecond,
 		CollectInterval: cmp.Or(s.collects, -1), CollectDelay: time.Millisecond,
 		SettingsRetry: 50 * time.Millisecond,
-		Now:           f.clock.now, ActivityInterval: time.Hour, Logger: f.log,
+		Now:           f.clock.now, ActivityInterval: time.Hour, ActivityPace: f.activityPace, Logger: f.log,
 	})
 	f.must(err)
 	running, stop := context.WithCancel(f.ctx)

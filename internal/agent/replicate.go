@@ -273,7 +273,7 @@ func (p *replication) fetch(ctx context.Context, steps []lineage.Step, claimed *
 			propertyRole: roleOf(first), propertyOwner: p.owner, propertyJob: p.job.ID, propertyContainer: p.job.SourceID, "atime": "off",
 		}}
 		err := p.receive(ctx, opening, spec)
-		if len(group) > 1 && refused(err) {
+		if len(group) > 1 && ctx.Err() == nil && refused(err) {
 			p.log.Warn("a series was refused: its snapshots come one by one", zap.Int("snapshots", len(group)), zap.Error(err))
 			p.apart, err = true, planAgain(err)
 		}
@@ -290,9 +290,14 @@ func (p *replication) fetch(ctx context.Context, steps []lineage.Step, claimed *
 	return nil
 }
 
-// refused tells whether a stream failed for what it is, not for what it came over or into.
+// refused tells whether a stream failed for another reason than the way that it came or the room that there is.
 func refused(err error) bool {
-	return err != nil && !errors.Is(err, errdefs.ErrAborted) && !errors.Is(err, errdefs.ErrUnavailable) && !errors.Is(err, errdefs.ErrExhausted)
+	switch errdefs.ClassOf(err) {
+	case errdefs.ErrAborted, errdefs.ErrUnavailable, errdefs.ErrExhausted:
+		return false
+	default:
+		return err != nil
+	}
 }
 
 // maxSeries is how many snapshots one stream brings at most: its request names them.

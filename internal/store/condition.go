@@ -67,7 +67,7 @@ func (s *Store) member(ctx context.Context, endpoint string) (*clientv3.StatusRe
 		return nil, etcdError("status of "+endpoint, err)
 	}
 	if status.DbSizeQuota == 0 {
-		status.DbSizeQuota = s.quotas.of(endpoint, time.Now(), func() (int64, error) {
+		status.DbSizeQuota = s.quotas.of(endpoint, status.DbSize, time.Now(), func() (int64, error) {
 			quota, err := s.quotaByMetrics(ctx, endpoint)
 			if err != nil {
 				s.logger.Debug("etcd does not tell its quota", zap.String("member", endpoint), zap.Error(err))

@@ -36,17 +36,19 @@ type knownQuota struct {
 	until time.Time
 }
 
-// of returns a member's quota, read again when what is known is old. Questions wait for each other.
-func (q *quotas) of(endpoint string, now time.Time, read func() (int64, error)) int64 {
+// of returns the quota of a member whose database has a size, read again when what is known is old or nearly reached: then somebody may be
+// about to raise it. Questions wait for each other.
+func (q *quotas) of(endpoint string, size int64, now time.Time, read func() (int64, error)) int64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if known, ok := q.known[endpoint]; ok && now.Before(known.until) {
+	known, ok := q.known[endpoint]
+	if ok && now.Before(known.until) && (known.bytes == 0 || size < known.bytes/5*4) {
 		return known.bytes
 	}
 	bytes, err := read()
 	lasts := quotaLasts
 	if err != nil {
-		lasts = noQuotaLasts
+		bytes, lasts = known.bytes, noQuotaLasts
 	}
 	if q.known == nil {
 		q.known = make(map[string]knownQuota)

@@ -6,32 +6,32 @@ import (
 	"time"
 )
 
-// A member is asked for its quota once an hour, one that did not tell sooner.
+// A member is asked for its quota once an hour, sooner if it did not tell, and each time while its database is nearly that large.
 func TestQuotasAreRemembered(t *testing.T) {
 	var q quotas
 	asked := 0
-	answer, failure := int64(7), error(nil)
-	ask := func(endpoint string, at time.Duration) int64 {
-		return q.of(endpoint, time.Unix(0, 0).Add(at), func() (int64, error) { asked++; return answer, failure })
-	}
 	for _, step := range []struct {
 		endpoint string
 		at       time.Duration
+		size     int64
 		answer   int64
 		failure  error
 		want     int64
 		asked    int
 	}{
-		{"a", 0, 7, nil, 7, 1},
-		{"a", 59 * time.Minute, 8, nil, 7, 1},
-		{"b", 59 * time.Minute, 9, nil, 9, 2},
-		{"a", time.Hour, 8, nil, 8, 3},
-		{"a", 2 * time.Hour, 0, errors.New("no metrics"), 0, 4},
-		{"a", 2*time.Hour + 4*time.Minute, 8, nil, 0, 4},
-		{"a", 2*time.Hour + 5*time.Minute, 8, nil, 8, 5},
+		{"a", 0, 10, 100, nil, 100, 1},
+		{"a", 59 * time.Minute, 79, 200, nil, 100, 1},
+		{"b", 59 * time.Minute, 10, 0, errors.New("no metrics"), 0, 2},
+		{"b", 63 * time.Minute, 10, 100, nil, 0, 2},
+		{"b", 64 * time.Minute, 10, 100, nil, 100, 3},
+		{"a", time.Hour, 10, 0, errors.New("slow"), 100, 4},
+		{"a", time.Hour + 5*time.Minute, 10, 100, nil, 100, 5},
+		{"a", time.Hour + 6*time.Minute, 80, 100, nil, 100, 6},
+		{"a", time.Hour + 7*time.Minute, 80, 200, nil, 200, 7},
+		{"a", time.Hour + 8*time.Minute, 80, 200, nil, 200, 7},
 	} {
-		answer, failure = step.answer, step.failure
-		if got := ask(step.endpoint, step.at); got != step.want || asked != step.asked {
+		got := q.of(step.endpoint, step.size, time.Unix(0, 0).Add(step.at), func() (int64, error) { asked++; return step.answer, step.failure })
+		if got != step.want || asked != step.asked {
 			t.Errorf("%s at %v: %d after %d questions, want %d and %d", step.endpoint, step.at, got, asked, step.want, step.asked)
 		}
 	}
