@@ -22,6 +22,7 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/features"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"google.golang.org/grpc"
 
 	"github.com/hoodynetwork/hoody-agent/internal/errdefs"
@@ -259,5 +260,21 @@ func quiet(logger *zap.Logger, level zap.AtomicLevel) *zap.Logger {
 	if !logger.Core().Enabled(zap.ErrorLevel) {
 		return logger
 	}
-	return logger.WithOptions(zap.IncreaseLevel(level))
+	return logger.WithOptions(zap.IncreaseLevel(level), zap.WrapCore(func(core zapcore.Core) zapcore.Core { return muted{core} }))
+}
+
+// tooEarly is an error that etcd logs when it looks at its storage's version before it has first written down how far it has come ("missing term
+// information", storage/schema of 3.7.3). It looks again every few seconds.
+const tooEarly = "failed to update storage version"
+
+// muted drops tooEarly.
+type muted struct{ zapcore.Core }
+
+func (m muted) With(fields []zapcore.Field) zapcore.Core { return muted{m.Core.With(fields)} }
+
+func (m muted) Check(entry zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if entry.Message == tooEarly {
+		return checked
+	}
+	return m.Core.Check(entry, checked)
 }

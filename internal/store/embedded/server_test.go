@@ -119,3 +119,15 @@ func TestUnbornMemberIsDiscarded(t *testing.T) {
 		t.Errorf("a member that ran was discarded: %v", err)
 	}
 }
+
+// What etcd says too early is dropped, everything else of its level is not, with whatever fields.
+func TestWhatIsSaidTooEarlyIsDropped(t *testing.T) {
+	core, logs := observer.New(zap.DebugLevel)
+	logger := quiet(zap.New(core), zap.NewAtomicLevelAt(zap.WarnLevel)).With(zap.String("member", "a"))
+	logger.Error(tooEarly)
+	logger.Info("chatter")
+	logger.Error("disk is slow")
+	if got := logs.All(); len(got) != 1 || got[0].Message != "disk is slow" {
+		t.Errorf("logged %+v", got)
+	}
+}
