@@ -173,8 +173,8 @@ func (a *Agent) overtakesACopy(recorded, seen store.Activity, now time.Time) (ov
 		}
 		published := a.updatedAt(source)
 		for _, derived := range a.store.Mirror().CopiesOf(id) {
-			if derived.UpdatedAt.Before(published) || !derived.SyncedAt.Before(file.ChangedAt) {
-				continue
+			if !settled(derived.Status) || derived.UpdatedAt.Before(published) || !derived.SyncedAt.Before(file.ChangedAt) {
+				continue // its state is on its way, it is behind as it is, or it holds the change
 			}
 			overtaken = true
 			if !file.ChangedAt.After(derived.UpdatedAt) {

@@ -133,6 +133,24 @@ func TestConditionalSync(t *testing.T) {
 	stale("after a change that a snapshot holds")
 }
 
+// syncHeld asks for a sync and returns when its source is frozen and its stream has arrived; it goes no further before proceed is called.
+func (f *fleet) syncHeld(copied store.Container) (proceed func()) {
+	f.t.Helper()
+	server := f.serverOf(copied)
+	reached, goOn := make(chan struct{}), make(chan struct{})
+	server.setFault(func(op, object string) error {
+		if op == "clone:before" && strings.HasPrefix(object, "hoody/incoming/") {
+			server.setFault(nil)
+			close(reached)
+			<-goOn
+		}
+		return nil
+	})
+	f.must(second(server.agent.Sync(f.ctx, caller, copied.ID)))
+	<-reached
+	return func() { close(goOn) }
+}
+
 // The source changes while a sync is under way: the copy holds the state before, and says so.
 func TestConditionalSyncOfASourceThatChangesMeanwhile(t *testing.T) {
 	f := newFleet(t, 2)
@@ -141,21 +159,11 @@ func TestConditionalSyncOfASourceThatChangesMeanwhile(t *testing.T) {
 	copied := f.settled(f.copy(source, there, agent.CopyRequest{Name: "copied"}).ID, store.StatusRunning)
 	f.write(source, "etc/motd", []byte("first"))
 	f.look()
-	reached, proceed := make(chan struct{}), make(chan struct{})
-	there.setFault(func(op, object string) error {
-		if op == "clone:before" && strings.HasPrefix(object, "hoody/incoming/") {
-			there.setFault(nil)
-			close(reached)
-			<-proceed
-		}
-		return nil
-	})
-	f.must(second(here.agent.Sync(f.ctx, caller, copied.ID)))
-	<-reached
+	proceed := f.syncHeld(copied)
 	f.clock.advance(time.Minute)
 	f.write(source, "etc/motd", []byte("second"))
 	f.clock.advance(time.Minute)
-	close(proceed)
+	proceed()
 	f.settled(copied.ID, store.StatusRunning)
 	f.look()
 	if f.read(copied, "etc/motd") != "first" || !f.due(source, copied) {
@@ -278,20 +286,10 @@ func TestAnEditOfACopyHidesNoChange(t *testing.T) {
 	copied := f.settled(f.copy(source, there, agent.CopyRequest{}).ID, store.StatusRunning)
 	f.write(source, "etc/motd", []byte("first"))
 	f.look()
-	reached, proceed := make(chan struct{}), make(chan struct{})
-	there.setFault(func(op, object string) error {
-		if op == "clone:before" && strings.HasPrefix(object, "hoody/incoming/") {
-			there.setFault(nil)
-			close(reached)
-			<-proceed
-		}
-		return nil
-	})
-	f.must(second(here.agent.Sync(f.ctx, caller, copied.ID)))
-	<-reached
+	proceed := f.syncHeld(copied)
 	f.write(source, "etc/motd", []byte("second"))
 	f.look() // sees it, and tells nobody: the copy is behind anyway
-	close(proceed)
+	proceed()
 	f.settled(copied.ID, store.StatusRunning)
 	f.clock.advance(time.Minute)
 	name := "renamed"

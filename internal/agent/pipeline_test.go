@@ -13,11 +13,8 @@ import (
 // A history of small snapshots comes in one stream after the first, whatever its length.
 func TestAHistoryComesInOneStream(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, 2)
-	here, there := f.servers[0], f.servers[1]
-	source := f.create(here, "source")
 	const history = 10
-	f.history(source, history)
+	f, source, there := historyFleet(t, history)
 	asked := make(chan agent.StreamRequest, 100)
 	f.asked = func(request agent.StreamRequest) { asked <- request }
 	copied := f.settled(f.copy(source, there, agent.CopyRequest{}).ID, store.StatusRunning)
@@ -50,21 +47,13 @@ func TestASeriesThatIsRefusedComesApart(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := newFleet(t, 2)
-			here, there := f.servers[0], f.servers[1]
-			source := f.create(here, "source")
 			const history = 5
-			f.history(source, history)
-			series := 0
-			f.asked = func(request agent.StreamRequest) {
-				if len(request.Between) > 0 {
-					series++
-				}
-			}
+			f, source, there := historyFleet(t, history)
+			series := f.countSeries()
 			f.substitute = substitute
 			copied := f.settled(f.copy(source, there, agent.CopyRequest{}).ID, store.StatusRunning)
-			if series != 1 {
-				t.Errorf("a series was asked for %d times", series)
+			if *series != 1 {
+				t.Errorf("a series was asked for %d times", *series)
 			}
 			f.holdsHistory(copied, source, history)
 		})
@@ -74,41 +63,46 @@ func TestASeriesThatIsRefusedComesApart(t *testing.T) {
 // What one pool does not take in a series, it may take by itself.
 func TestASeriesThatThePoolRefusesComesApart(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, 2)
-	here, there := f.servers[0], f.servers[1]
-	source := f.create(here, "source")
 	const history = 5
-	f.history(source, history)
-	series, started := 0, 0
-	f.asked = func(request agent.StreamRequest) {
-		if len(request.Between) > 0 {
-			series++
-		}
-	}
+	f, source, there := historyFleet(t, history)
+	series, started := f.countSeries(), 0
 	there.setFault(func(op, _ string) error {
 		if op == "receive:started" {
 			started++
 		}
-		if op == "receive:started" && series == 1 && started == 4 { // within the series
+		if op == "receive:started" && *series == 1 && started == 4 { // within the series
 			return errdefs.New(errdefs.ErrUnsupported, "", "a record of an unknown kind")
 		}
 		return nil
 	})
 	copied := f.settled(f.copy(source, there, agent.CopyRequest{}).ID, store.StatusRunning)
 	there.setFault(nil)
-	if series != 1 || started < 5 {
-		t.Errorf("a series was asked for %d times, %d streams began", series, started)
+	if *series != 1 || started < 5 {
+		t.Errorf("a series was asked for %d times, %d streams began", *series, started)
 	}
 	f.holdsHistory(copied, source, history)
 }
 
-// history makes snapshots of small changes.
-func (f *fleet) history(c store.Container, count int) {
-	f.t.Helper()
+// historyFleet has a source on one of two servers with snapshots of small changes.
+func historyFleet(t *testing.T, count int) (f *fleet, source store.Container, there *server) {
+	f = newFleet(t, 2)
+	source = f.create(f.servers[0], "source")
 	for i := range count {
-		f.write(c, "data/file", random(byte(i), 10<<10))
-		f.snapshot(c, "")
+		f.write(source, "data/file", random(byte(i), 10<<10))
+		f.snapshot(source, "")
 	}
+	return f, source, f.servers[1]
+}
+
+// countSeries counts how often several snapshots are asked for together.
+func (f *fleet) countSeries() *int {
+	series := new(int)
+	f.asked = func(request agent.StreamRequest) {
+		if len(request.Between) > 0 {
+			*series++
+		}
+	}
+	return series
 }
 
 // holdsHistory wants a copy to have the content of its source and of each of the snapshots that history made of it.
